@@ -1,0 +1,1 @@
+"""Backbones: Conv-4, ResNet-12, heads, checkpoints."""

@@ -1,0 +1,1 @@
+"""Benchmarks: image tables, splits, batched augmentation, episode drawing."""

@@ -1,0 +1,1 @@
+"""Distributed: the only package that imports ray."""

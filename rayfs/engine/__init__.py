@@ -1,0 +1,1 @@
+"""Engine: device placement, feature extraction, the finetuning step."""

@@ -1,0 +1,1 @@
+"""Evaluation: rows on disk, resume, intervals, paired comparison, tables."""

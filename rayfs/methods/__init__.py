@@ -1,0 +1,1 @@
+"""Methods: one method, one file."""

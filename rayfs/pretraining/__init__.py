@@ -1,0 +1,1 @@
+"""Pretraining: embedding learning; one objective, one file."""

@@ -1,0 +1,51 @@
+"""Every draw of this project comes from here: a named stream, addressed by a root seed and integers.
+
+Philox is a counter-based generator, and numpy guarantees the raw output of its bit generators for ever, while the
+methods built on them (`integers`, `choice`, `permutation`) may change between versions. Episodes are drawn from raw
+output only; augmentation and initialisation, which need a device and speed, use a torch generator with a derived seed.
+"""
+
+import hashlib
+
+import numpy as np
+import torch
+
+
+class RawStream:
+    """Unsigned 64-bit numbers that are a pure function of (key, position).
+
+    Arguments:
+        key: any text; its BLAKE2b hash is the 128-bit Philox key.
+        index: which of 2^64 independent blocks of the stream, for example the episode's index.
+    """
+
+    def __init__(self, key: str, index: int = 0) -> None:
+        words = np.frombuffer(hashlib.blake2b(key.encode(), digest_size=16).digest(), dtype="<u8")
+        self._philox = np.random.Philox(key=words.astype(np.uint64), counter=[0, 0, index, 0])
+
+    def below(self, bound: int) -> int:
+        """Return a uniform integer in [0, bound), without modulo bias: draws past the last full multiple are rejected."""
+        if bound < 1:
+            raise ValueError(f"bound must be at least 1, got {bound}")
+        limit = (1 << 64) - (1 << 64) % bound
+        while (value := int(self._philox.random_raw())) >= limit:
+            pass
+        return value % bound
+
+    def sample(self, population: int, n: int) -> list[int]:
+        """Return `n` distinct integers of [0, population) in random order: the head of a Fisher-Yates shuffle."""
+        if n > population:
+            raise ValueError(f"cannot draw {n} distinct values out of {population}")
+        moved: dict[int, int] = {}
+        drawn = []
+        for position in range(n):
+            other = position + self.below(population - position)
+            drawn.append(moved.get(other, other))
+            moved[other] = moved.get(position, position)
+        return drawn
+
+
+def torch_generator(seed: int, stream: str, index: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a torch generator on `device` whose state depends on (seed, stream, index) alone."""
+    derived = hashlib.blake2b(f"{seed}|{stream}|{index}".encode(), digest_size=8).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(derived, "little") >> 1)
