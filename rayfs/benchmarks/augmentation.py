@@ -1,0 +1,141 @@
+"""Random views of a batch of images, every image with its own parameters, without a per-image loop.
+
+Shapes: N images, H and W pixels, C channels. Each parameter is drawn from the law of torchvision's per-image
+transforms (RandomCrop, ColorJitter in random order, RandomHorizontalFlip, RandomAffine), as a tensor over the batch, so
+any path that has the parameters replays the same views. Deviation: values stay in float, where Pillow rounds down to
+uint8 after each step (a mean shift of about 1.3/255).
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+GREY_WEIGHTS = (0.2989, 0.587, 0.114)
+"""Luma weights of ITU-R 601, as in torchvision."""
+
+_ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
+_BRIGHTNESS, _CONTRAST, _SATURATION = 0, 1, 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Which random views a benchmark's images allow; a zero turns a part off."""
+
+    crop_padding: int = 0
+    """Pixels added on each side before a random crop back to size (4 at 32 px, 8 at 84 px: released code)."""
+    jitter: float = 0.0
+    """Brightness, contrast and saturation factors are uniform in [1 - jitter, 1 + jitter] (0.4: released code)."""
+    flip: bool = False
+    """Mirror left-right with probability 1/2."""
+    rotation_deg: float = 0.0
+    """Rotation uniform in ± this many degrees."""
+    scale: float = 0.0
+    """Zoom factor uniform in [1 - scale, 1 + scale]."""
+    shear_deg: float = 0.0
+    """Horizontal shear uniform in ± this many degrees."""
+    fill: int = 0
+    """Value (0-255) of pixels that come from outside the image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewParameters:
+    """Everything random about one batch of views; tensors over the N images, on the generator's device."""
+
+    offsets: torch.Tensor
+    """(N, 2) int64, top and left corner of the crop in the padded image."""
+    factors: torch.Tensor
+    """(N, 3) brightness, contrast, saturation factors."""
+    orders: torch.Tensor
+    """(N, 3) int64, the order in which those three are applied."""
+    flips: torch.Tensor
+    """(N,) bool."""
+    affine: torch.Tensor
+    """(N, 3) rotation in degrees, zoom factor, shear in degrees."""
+
+
+def draw_views(n: int, config: Augmentation, generator: torch.Generator) -> ViewParameters:
+    """Draw the parameters of `n` views; the draws do not depend on which parts of `config` are on."""
+    device = generator.device
+    uniform = torch.rand(n, 7, generator=generator, device=device)
+    order = torch.randint(len(_ORDERS), (n,), generator=generator, device=device)
+    offsets = torch.randint(2 * config.crop_padding + 1, (n, 2), generator=generator, device=device)
+    signed = 2 * uniform - 1
+    spread = torch.tensor([config.rotation_deg, config.scale, config.shear_deg], device=device)
+    centre = torch.tensor([0.0, 1.0, 0.0], device=device)
+    return ViewParameters(
+        offsets=offsets,
+        factors=1 + config.jitter * signed[:, :3],
+        orders=torch.tensor(_ORDERS, device=device)[order],
+        flips=(uniform[:, 3] < 0.5) & config.flip,
+        affine=centre + spread * signed[:, 4:],
+    )
+
+
+def apply_views(images: torch.Tensor, config: Augmentation, views: ViewParameters) -> torch.Tensor:
+    """Make one view of each image.
+
+    Arguments:
+        images: (N, H, W, C) uint8 on the device of `views`.
+
+    Returns:
+        (N, C, H, W) float32 in [0, 1], channels-last in memory.
+    """
+    images = _crop(images, config, views.offsets)
+    x = images.float().div_(255.0)
+    if config.rotation_deg or config.scale or config.shear_deg:
+        x = _warp(x, views.affine, config.fill / 255.0)
+    if config.jitter:
+        x = _jitter(x, views.factors, views.orders)
+    if config.flip:
+        x = torch.where(views.flips[:, None, None, None], x.flip(2), x)
+    return x.permute(0, 3, 1, 2)
+
+
+def plain_view(images: torch.Tensor) -> torch.Tensor:
+    """Scale (N, H, W, C) uint8 images to (N, C, H, W) float32 in [0, 1], channels-last in memory; no randomness."""
+    return images.float().div_(255.0).permute(0, 3, 1, 2)
+
+
+def normalize(x: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+    """Subtract `mean` and divide by `std`, one value a channel, of (N, C, H, W) images."""
+    shape = (1, len(mean), 1, 1)
+    return (x - x.new_tensor(mean).view(shape)) / x.new_tensor(std).view(shape)
+
+
+def _crop(images: torch.Tensor, config: Augmentation, offsets: torch.Tensor) -> torch.Tensor:
+    padding = config.crop_padding
+    if not padding:
+        return images
+    n, height, width, _ = images.shape
+    padded = F.pad(images, (0, 0, padding, padding, padding, padding), value=config.fill)
+    rows = offsets[:, :1] + torch.arange(height, device=images.device)
+    columns = offsets[:, 1:] + torch.arange(width, device=images.device)
+    return padded[torch.arange(n, device=images.device)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def _warp(x: torch.Tensor, affine: torch.Tensor, fill: float) -> torch.Tensor:
+    """Rotate, zoom and shear (N, H, W, C) images about their centres, bilinear; outside pixels get `fill`."""
+    angle, zoom, shear = torch.deg2rad(affine[:, 0]), affine[:, 1], torch.tan(torch.deg2rad(affine[:, 2]))
+    cos, sin, zero = torch.cos(angle) / zoom, torch.sin(angle) / zoom, torch.zeros_like(angle)
+    rows = [torch.stack([cos, cos * shear - sin, zero], 1), torch.stack([sin, sin * shear + cos, zero], 1)]
+    nchw = x.permute(0, 3, 1, 2) - fill
+    grid = F.affine_grid(torch.stack(rows, 1), list(nchw.shape), align_corners=False)
+    return (F.grid_sample(nchw, grid, align_corners=False) + fill).permute(0, 2, 3, 1).contiguous()
+
+
+def _jitter(x: torch.Tensor, factors: torch.Tensor, orders: torch.Tensor) -> torch.Tensor:
+    """Apply brightness, contrast and saturation to (N, H, W, C) images, each image in its own order.
+
+    Each of the three is `x <- clip(a x + (1 - a) reference)` with reference 0, the mean of the grey image, and the grey
+    image itself; on one-channel images saturation leaves x as it is.
+    """
+    for turn in range(3):
+        kind = orders[:, turn]
+        a = factors.gather(1, kind[:, None]).view(-1, 1, 1, 1)
+        grey = (x @ x.new_tensor(GREY_WEIGHTS)).unsqueeze(3) if x.shape[3] == 3 else x
+        kind = kind.view(-1, 1, 1, 1)
+        reference = torch.where(kind == _CONTRAST, grey.mean((1, 2, 3), keepdim=True), grey)
+        reference = torch.where(kind == _BRIGHTNESS, torch.zeros_like(reference), reference)
+        x = torch.lerp(reference, x, a).clamp_(0, 1)
+    return x

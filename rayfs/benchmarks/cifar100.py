@@ -1,0 +1,83 @@
+"""CIFAR-100 as few-shot benchmarks use it: train and test images pooled, 600 a class.
+
+Read from a folder of Parquet shards in the Hugging Face layout, or from torchvision's CIFAR100 folder.
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from rayfs.benchmarks.sources import ParquetSource, open_parquet
+from rayfs.errors import InputError
+from rayfs.hashing import stable_hash
+
+IMAGES_PER_CLASS = 600
+LABEL_COLUMN = "fine_label"
+TORCHVISION_FOLDER = "cifar-100-python"
+
+
+def open_source(folder: Path, class_names: Sequence[str], cache_dir: Path) -> ParquetSource:
+    """Describe the pooled images of `class_names`.
+
+    Raises:
+        InputError: `folder` holds neither layout, lacks a class, or a class has other than 600 images.
+    """
+    if (folder / TORCHVISION_FOLDER).is_dir():
+        paths = [_torchvision_as_parquet(folder, cache_dir)]
+    else:
+        paths = sorted(folder.rglob("*.parquet"))
+    if not paths:
+        raise InputError(
+            f"{folder} holds neither Parquet files (Hugging Face's cifar100) nor torchvision's '{TORCHVISION_FOLDER}'"
+        )
+    wanted = frozenset(class_names)
+    source = open_parquet(paths, LABEL_COLUMN, wanted.__contains__)
+    if len(source.classes) < len(wanted):
+        missing = sorted(wanted - set(source.class_names))
+        raise InputError(f"{folder} lacks {len(missing)} of {len(wanted)} classes, among them '{missing[0]}'")
+    n_images, expected = source.count(), IMAGES_PER_CLASS * len(wanted)
+    if n_images != expected:
+        raise InputError(
+            f"{folder} has {n_images} images of these {len(wanted)} classes, expected {expected} "
+            f"({IMAGES_PER_CLASS} a class): train and test shards are pooled, are all of them there?"
+        )
+    return source
+
+
+def _torchvision_as_parquet(folder: Path, cache_dir: Path) -> Path:
+    """Rewrite torchvision's folder as one Parquet file in the cache, once.
+
+    torchvision compares the MD5 of its two pickles with the published ones before it loads them.
+    """
+    files = sorted((folder / TORCHVISION_FOLDER).iterdir())
+    signature = stable_hash([[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files])
+    target = cache_dir / "converted" / f"cifar100-{signature}.parquet"
+    if target.exists():
+        return target
+    from torchvision.datasets import CIFAR100  # seconds to import, and only this layout needs it
+
+    try:
+        parts = [CIFAR100(str(folder), train=train) for train in (True, False)]
+    except RuntimeError as error:
+        raise InputError(f"{folder}: torchvision refuses this CIFAR-100 folder ({error}); download it again") from None
+    images = [_png(pixels) for part in parts for pixels in part.data]
+    labels = [label for part in parts for label in part.targets]
+    features = {"img": {"_type": "Image"}, LABEL_COLUMN: {"_type": "ClassLabel", "names": parts[0].classes}}
+    table = pa.table({"img": [{"bytes": image, "path": None} for image in images], LABEL_COLUMN: labels})
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_suffix(".tmp")
+    pq.write_table(
+        table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})}), temporary
+    )
+    return temporary.replace(target)
+
+
+def _png(pixels) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()

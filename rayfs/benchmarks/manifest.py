@@ -1,0 +1,89 @@
+"""Episode manifests: the row ids of every episode in one Parquet file, to share, check and read back."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rayfs.benchmarks.episodes import Episode, Protocol
+from rayfs.errors import InputError
+
+_COLUMNS = ("episode", "class_ids", "support_rows", "query_rows", "hash")
+
+
+def write_manifest(path: Path, episodes: Sequence[Episode], protocol: Protocol, fingerprint: str) -> None:
+    """Write `episodes`, drawn by `protocol` from the table called `fingerprint`; a whole file or none."""
+    rows = {
+        "episode": pa.array([episode.index for episode in episodes], pa.int64()),
+        "class_ids": pa.array([episode.class_ids.tolist() for episode in episodes], pa.list_(pa.int32())),
+        "support_rows": pa.array([episode.support_rows.ravel().tolist() for episode in episodes], pa.list_(pa.int64())),
+        "query_rows": pa.array([episode.query_rows.ravel().tolist() for episode in episodes], pa.list_(pa.int64())),
+        "hash": pa.array([episode.hash for episode in episodes], pa.string()),
+    }
+    metadata = {"fingerprint": fingerprint, "protocol": json.dumps(asdict(protocol), sort_keys=True)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        pq.write_table(pa.table(rows).replace_schema_metadata(metadata), temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_manifest(path: Path, protocol: Protocol, fingerprint: str, n_rows: int) -> list[Episode]:
+    """Read episodes written by `write_manifest`, checking that they are of this table and protocol.
+
+    Raises:
+        InputError: not a manifest, of another table or protocol, or changed since it was written.
+    """
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: cannot read the manifest ({str(error).splitlines()[0]})") from None
+    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    if set(_COLUMNS) - set(table.column_names) or "protocol" not in metadata or "fingerprint" not in metadata:
+        raise InputError(
+            f"{path} is not an episode manifest: it has columns {', '.join(table.column_names)}, expected "
+            f"{', '.join(_COLUMNS)}"
+        )
+    if metadata["fingerprint"] != fingerprint:
+        raise InputError(
+            f"{path} was written for image table {metadata['fingerprint']}, but the data at hand are "
+            f"{fingerprint}: other images, classes or image size"
+        )
+    _check_protocol_agrees(path, json.loads(metadata["protocol"]), asdict(protocol))
+    return [_episode(path, row, protocol, n_rows) for row in table.to_pylist()]
+
+
+def _check_protocol_agrees(path: Path, written: dict, asked: dict) -> None:
+    for field in asked:
+        if written.get(field) != asked[field]:
+            flag = "--" + field.replace("_", "-")
+            raise InputError(
+                f"{path} holds episodes with {field} = {written.get(field)} but {asked[field]} was "
+                f"asked for; pass {flag} {written.get(field)} or another --manifest"
+            )
+
+
+def _episode(path: Path, row: dict, protocol: Protocol, n_rows: int) -> Episode:
+    shapes = {
+        "class_ids": (protocol.n_way,),
+        "support_rows": (protocol.n_way, protocol.n_shot),
+        "query_rows": (protocol.n_way, protocol.n_query),
+    }
+    try:
+        arrays = {name: np.array(row[name], dtype=np.int64).reshape(shape) for name, shape in shapes.items()}
+        episode = Episode(index=row["episode"], **arrays)
+        inside = all(array.min() >= 0 and array.max() < n_rows for array in (episode.support_rows, episode.query_rows))
+    except (TypeError, ValueError):
+        inside = False
+    if not inside or episode.hash != row["hash"]:
+        raise InputError(
+            f"{path}: episode {row['episode']} does not match its hash {row['hash']}; the file was "
+            "changed or damaged, write it again"
+        )
+    return episode

@@ -1,0 +1,205 @@
+"""Benchmarks by name: which images, which classes are base, validation and test, and how views of them are made."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from rayfs.benchmarks import cifar100
+from rayfs.benchmarks.augmentation import Augmentation
+from rayfs.benchmarks.episodes import SPLITS
+from rayfs.benchmarks.sources import FolderSource, Source, open_folder, open_parquet
+from rayfs.errors import InputError
+
+PACKAGE = Path(__file__).parent
+OMNIGLOT = PACKAGE / "data" / "omniglot"
+
+OMNIGLOT_ALPHABETS = {
+    "base": ("Balinese", "Early_Aramaic", "Greek", "Korean", "Latin"),
+    "validation": ("Tagalog",),
+    "test": ("Japanese_(katakana)", "Sanskrit"),
+}
+"""Background small 1 is the base set; background small 2 gives the rest, without the alphabets it shares with it."""
+
+OMNIGLOT_AUGMENTATION = Augmentation(crop_padding=2, rotation_deg=10.0, scale=0.1, shear_deg=10.0, fill=255)
+"""Ours: handwriting varies by slant, size and position, never by mirror image."""
+
+OMNIGLOT_ONE_SHOT_ERRORS = {"people": 4.5, "BPL": 4.2, "ConvNet": 23.2, "prototypical networks": 30.1}
+"""Error in percent over the 400 trials; systems trained on the minimal background set (Lake et al.)."""
+
+CIFAR_MEAN, CIFAR_STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
+"""RFS's constants for CIFAR-100 (MetaOptNet's differ)."""
+
+NATURAL_MEAN, NATURAL_STD = (0.4721, 0.4533, 0.4100), (0.2772, 0.2678, 0.2845)
+"""Constants of miniImageNet in RFS, for photographs of unknown origin."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """What is known about a benchmark before any image is decoded."""
+
+    name: str
+    image_size: int
+    """Pixels of the square images."""
+    channels: int
+    """1 grey, 3 RGB."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """Per channel, of images scaled to [0, 1]."""
+    augmentation: Augmentation
+    sources: Mapping[str, Callable[[Path], Source]]
+    """For each split what opens its images; opened on demand, so a split nobody asks for may be missing."""
+    episodes: Mapping[str, Path] = field(default_factory=dict)
+    """For a split with official episodes, their manifest."""
+    published_errors: Mapping[str, float] = field(default_factory=dict)
+    """Published error rates in percent, where the benchmark reports errors."""
+
+    def source(self, split: str, cache_dir: Path) -> Source:
+        """Open the images of `split` ('base', 'validation' or 'test'); `cache_dir` keeps converted files.
+
+        Raises:
+            InputError: the images are missing or unreadable.
+        """
+        return self.sources[split](cache_dir)
+
+
+def open_benchmark(name: str, data: str | None = None, image_size: int | None = None) -> Benchmark:
+    """Return benchmark `name`.
+
+    Arguments:
+        data: folder of the images; without it `$RAYFS_DATA/cifar100` for the CIFAR benchmarks. Embedded ones need none.
+        image_size: pixels; without it the benchmark's own (28 omniglot, 32 CIFAR, 84 folder).
+
+    Raises:
+        InputError: unknown name, missing folder or impossible size; says what to give instead.
+    """
+    if name not in BENCHMARKS:
+        raise InputError(f"--benchmark is '{name}'; expected one of {', '.join(BENCHMARKS)}")
+    if image_size is not None and not 16 <= image_size <= 512:
+        raise InputError(f"--image-size is {image_size}; expected 16 to 512 pixels")
+    return BENCHMARKS[name](data, image_size)
+
+
+def _omniglot(data: str | None, image_size: int | None) -> Benchmark:
+    _refuse_data("omniglot", data)
+    sources = {split: _omniglot_source(alphabets) for split, alphabets in OMNIGLOT_ALPHABETS.items()}
+    return Benchmark(
+        name="omniglot",
+        image_size=image_size or 28,
+        channels=1,
+        mean=(0.92,),
+        std=(0.2,),
+        augmentation=OMNIGLOT_AUGMENTATION,
+        sources=sources,
+    )
+
+
+def _omniglot_one_shot(data: str | None, image_size: int | None) -> Benchmark:
+    _refuse_data("omniglot-one-shot", data)
+    if image_size not in (None, 28):
+        raise InputError(f"--image-size is {image_size}; the official runs are addressed at 28 pixels")
+    sources = {split: _omniglot_source(OMNIGLOT_ALPHABETS[split]) for split in ("base", "validation")}
+    sources["test"] = lambda cache_dir: open_parquet([OMNIGLOT / "one_shot_runs.parquet"], "label", lambda name: True)
+    return Benchmark(
+        name="omniglot-one-shot",
+        image_size=28,
+        channels=1,
+        mean=(0.92,),
+        std=(0.2,),
+        augmentation=OMNIGLOT_AUGMENTATION,
+        sources=sources,
+        episodes={"test": OMNIGLOT / "one_shot_episodes.parquet"},
+        published_errors=OMNIGLOT_ONE_SHOT_ERRORS,
+    )
+
+
+def _omniglot_source(alphabets: tuple[str, ...]) -> Callable[[Path], Source]:
+    def open_shards(cache_dir: Path) -> Source:
+        shards = [OMNIGLOT / f"{alphabet}.parquet" for alphabet in alphabets]
+        return open_parquet(shards, "label", lambda name: name.split("/")[0] in alphabets)
+
+    return open_shards
+
+
+def _cifar(name: str, splits_file: str) -> Callable[[str | None, int | None], Benchmark]:
+    def build(data: str | None, image_size: int | None) -> Benchmark:
+        splits = json.loads((PACKAGE / "splits" / splits_file).read_text())
+        folder = _data_folder(name, data, "cifar100")
+        sources = {split: partial(cifar100.open_source, folder, splits[split]) for split in SPLITS}
+        return Benchmark(
+            name=name,
+            image_size=image_size or 32,
+            channels=3,
+            mean=CIFAR_MEAN,
+            std=CIFAR_STD,
+            sources=sources,
+            augmentation=photo_augmentation(image_size or 32),
+        )
+
+    return build
+
+
+def _folder(data: str | None, image_size: int | None) -> Benchmark:
+    if data is None:
+        raise InputError("--benchmark folder needs --data DIR with class folders in DIR/train, DIR/val and DIR/test")
+    root, size = _data_folder("folder", data, ""), image_size or 84
+    names = dict(zip(SPLITS, ("train", "val", "test"), strict=True))
+    sources = {split: partial(_open_split_folder, root, name) for split, name in names.items()}
+    return Benchmark(
+        name="folder",
+        image_size=size,
+        channels=3,
+        mean=NATURAL_MEAN,
+        std=NATURAL_STD,
+        sources=sources,
+        augmentation=photo_augmentation(size),
+    )
+
+
+def _open_split_folder(root: Path, name: str, cache_dir: Path) -> FolderSource:
+    source = open_folder(root / name)
+    for other in {"train", "val", "test"} - {name}:
+        if not (root / other).is_dir():
+            continue
+        shared = sorted(set(source.class_names) & {path.name for path in (root / other).iterdir() if path.is_dir()})
+        if shared:
+            raise InputError(
+                f"class '{shared[0]}' is in both {root / name} and {root / other} ({len(shared)} shared classes); "
+                "base, validation and test classes must differ: rename or move them"
+            )
+    return source
+
+
+def photo_augmentation(image_size: int) -> Augmentation:
+    """Return the literature's augmentation of photographs: padded crop (4 at 32 px, 8 at 84 px), jitter 0.4, flip."""
+    return Augmentation(
+        crop_padding=4 if image_size <= 48 else max(8, round(image_size * 8 / 84)), jitter=0.4, flip=True
+    )
+
+
+def _data_folder(name: str, data: str | None, below: str) -> Path:
+    """Return the folder the user's images are in: --data, or a folder of $RAYFS_DATA."""
+    if data is None and "RAYFS_DATA" in os.environ:
+        data = str(Path(os.environ["RAYFS_DATA"]) / below)
+    if data is None:
+        raise InputError(f"--benchmark {name} needs --data DIR (or RAYFS_DATA set to the folder that holds '{below}')")
+    folder = Path(data).expanduser().resolve()
+    if not folder.is_dir():
+        raise InputError(f"--data {data}: there is no such folder")
+    return folder
+
+
+def _refuse_data(name: str, data: str | None) -> None:
+    if data is not None:
+        raise InputError(f"--benchmark {name} is embedded in the package and takes no --data (got '{data}')")
+
+
+BENCHMARKS: Mapping[str, Callable[[str | None, int | None], Benchmark]] = {
+    "omniglot": _omniglot,
+    "omniglot-one-shot": _omniglot_one_shot,
+    "cifar-fs": _cifar("cifar-fs", "cifar_fs.json"),
+    "fc100": _cifar("fc100", "fc100.json"),
+    "folder": _folder,
+}
