@@ -24,7 +24,7 @@ class RawStream:
         self._philox = np.random.Philox(key=words.astype(np.uint64), counter=[0, 0, index, 0])
 
     def below(self, bound: int) -> int:
-        """Return a uniform integer in [0, bound), without modulo bias: draws past the last full multiple are rejected."""
+        """Return a uniform integer in [0, bound); draws past the last whole multiple are rejected, so there is no bias."""
         if bound < 1:
             raise ValueError(f"bound must be at least 1, got {bound}")
         limit = (1 << 64) - (1 << 64) % bound

@@ -1,0 +1,35 @@
+"""What every job shares: flags from a frozen dataclass, one clear message for wrong input, the exit code."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import tyro
+
+from rayfs.errors import InputError
+
+EXIT_OK, EXIT_FAILED, EXIT_WRONG_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+ConfigT = TypeVar("ConfigT")
+
+
+def run_job(
+    main: Callable[[ConfigT], int],
+    config_class: type[ConfigT],
+    description: str | None,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Parse `argv` into `config_class`, call `main`, and return the exit code.
+
+    0 done, 1 something failed (results say what), 2 wrong input (one message on standard error, no traceback), 130
+    interrupted.
+    """
+    try:
+        config = tyro.cli(config_class, args=argv, description=description)
+        return main(config)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_WRONG_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED

@@ -1,0 +1,30 @@
+"""Few-shot accuracy of a frozen embedding on validation classes: what chooses the epoch to keep."""
+
+import numpy as np
+
+from rayfs.benchmarks.episodes import Protocol, check_protocol, draw_episode
+from rayfs.benchmarks.tables import ImageTable
+from rayfs.engine.logistic_regression import fit_logistic_regression
+
+
+def few_shot_accuracy(features: np.ndarray, table: ImageTable, protocol: Protocol, n_episodes: int) -> np.ndarray:
+    """Return the accuracy of logistic regression on each of the first `n_episodes` episodes of `protocol`.
+
+    Arguments:
+        features: (N, D) of all images of `table`; scaled to unit length here.
+
+    Returns:
+        (n_episodes,) fractions.
+    """
+    check_protocol(protocol, table.class_names, table.class_counts())
+    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    accuracies = np.empty(n_episodes)
+    for index in range(n_episodes):
+        episode = draw_episode(table.offsets, table.fingerprint, protocol, index)
+        labels = np.arange(protocol.n_way)
+        weights, intercepts = fit_logistic_regression(
+            unit[episode.support_rows.ravel()], np.repeat(labels, protocol.n_shot)
+        )
+        predicted = (unit[episode.query_rows.ravel()] @ weights.T + intercepts).argmax(axis=1)
+        accuracies[index] = (predicted == np.repeat(labels, protocol.n_query)).mean()
+    return accuracies
