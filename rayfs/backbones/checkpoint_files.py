@@ -1,0 +1,126 @@
+"""Checkpoint files: read tensors without running anyone's code, and write files that are whole or absent."""
+
+import argparse
+import io
+import os
+import pickle
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from rayfs.errors import InputError
+
+PICKLE_SUFFIXES = (".pth", ".pt")
+SAFETENSORS_SUFFIX = ".safetensors"
+
+STATE_KEYS = ("model", "state_dict", "params")
+"""Where training scripts put the state dict beside their options and epoch counters."""
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a checkpoint file. Raises InputError where it is absent, empty, unreadable or misnamed."""
+    if path.suffix not in (SAFETENSORS_SUFFIX, *PICKLE_SUFFIXES):
+        raise InputError(
+            f"checkpoint {path} ends in {path.suffix or 'no suffix'!r}; expected {SAFETENSORS_SUFFIX}, "
+            f"{' or '.join(PICKLE_SUFFIXES)}: rename the file after its format"
+        )
+    if not path.is_file():
+        kind = "is not a file" if path.exists() else "does not exist"
+        raise InputError(f"checkpoint {path} {kind}; correct --checkpoint")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"checkpoint {path} cannot be read: {error.strerror}; check its permissions") from error
+    if not data:
+        raise InputError(f"checkpoint {path} is empty (0 bytes); copy or download it again")
+    return data
+
+
+def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
+    """Return the tensors by name, on the CPU, of a file's content; the suffix of `path` says the format."""
+    if path.suffix == SAFETENSORS_SUFFIX:
+        try:
+            # The library returns them in an order that changes from call to call; messages should not.
+            return dict(sorted(safetensors.torch.load(data).items()))
+        except safetensors.SafetensorError as error:
+            raise _not_a_checkpoint(path, "safetensors file", error) from error
+    return _state_dict_in(_unpickle_safely(data, path), path)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` to a temporary name beside `path`, flush it to the disk, then rename it.
+
+    Raises OSError where that fails; then `path` is as it was and nothing lies beside it.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def write_failures_explained(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block (a full disk, a directory without write permission) into an InputError."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot write checkpoint {path}: {error.strerror}; free space, or choose a place that can be written"
+        ) from error
+
+
+def _unpickle_safely(data: bytes, path: Path) -> Any:
+    """Unpickle tensors and plain containers only.
+
+    argparse.Namespace is allowed besides: the released RFS-style checkpoints keep their options in one, and it has
+    no code to run.
+    """
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except pickle.UnpicklingError as error:
+        refused = re.search(r"(?:GLOBAL|[Gg]lobal:?|class|function) ([A-Za-z_][\w.]*\.[\w.]+)", str(error))
+        if refused is None:
+            raise _not_a_checkpoint(path, "PyTorch checkpoint", error) from error
+        raise InputError(
+            f"checkpoint {path} holds more than tensors: it names {refused[1]}, and loading that could run code; "
+            "nothing was run. Where you trust the file, load it once with the code that wrote it and save "
+            "model.state_dict() alone"
+        ) from error
+    except Exception as error:  # A damaged pickle stream can raise anything.
+        raise _not_a_checkpoint(path, "PyTorch checkpoint", error) from error
+
+
+def _state_dict_in(loaded: Any, path: Path) -> dict[str, Tensor]:
+    wrapped = loaded if isinstance(loaded, dict) else {}
+    state = next((wrapped[key] for key in STATE_KEYS if isinstance(wrapped.get(key), dict)), loaded)
+    if isinstance(state, dict) and state and all(isinstance(value, Tensor) for value in state.values()):
+        return {str(name): tensor for name, tensor in state.items()}
+    keys = f" with the keys {', '.join(map(repr, list(state)[:8])) or '(none)'}" if isinstance(state, dict) else ""
+    raise InputError(
+        f"checkpoint {path} holds a {type(state).__name__}{keys}, not tensors by name; save model.state_dict(), or a "
+        f"dict with it under one of: {', '.join(STATE_KEYS)}"
+    )
+
+
+def _not_a_checkpoint(path: Path, expected: str, error: Exception) -> InputError:
+    first_line = (str(error).splitlines() or [""])[0][:120]
+    return InputError(
+        f"checkpoint {path} is not a {expected} or is damaged ({type(error).__name__}: {first_line}); copy or download "
+        "it again, and check that a web page was not saved in its place"
+    )

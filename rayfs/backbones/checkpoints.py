@@ -1,0 +1,123 @@
+"""Save a backbone's weights, and load those of this project or of the literature, saying all that was done."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import nn
+
+from rayfs.backbones.checkpoint_files import (
+    SAFETENSORS_SUFFIX,
+    parse_tensors,
+    read_bytes,
+    write_atomically,
+    write_failures_explained,
+)
+from rayfs.backbones.state import fit_state, state_hash
+from rayfs.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadReport:
+    """What `load_checkpoint` matched, left out and filled in."""
+
+    path: str
+    """The file that was read."""
+    n_tensors: int
+    """Tensors of the file that went into the backbone."""
+    ignored: tuple[str, ...]
+    """Names, as in the file, of classifier heads that were left out."""
+    filled: tuple[str, ...]
+    """Names of batch counters that the file lacks; set to 0."""
+    cast: tuple[str, ...]
+    """Names of tensors whose floating-point type was converted."""
+    metadata: dict[str, Any]
+    """The metadata given to `save_checkpoint`; empty where no sidecar lies beside the file."""
+
+    def describe(self) -> str:
+        """Return one line for printing."""
+        line = f"loaded {self.n_tensors} tensors from {self.path}"
+        if self.ignored:
+            line += f"; ignored {len(self.ignored)} of a classifier head: {', '.join(self.ignored)}"
+        if self.filled:
+            line += f"; set {len(self.filled)} absent batch counters to 0: {', '.join(self.filled)}"
+        if self.cast:
+            line += f"; converted the type of {len(self.cast)}: {', '.join(self.cast)}"
+        return line
+
+
+def save_checkpoint(path: str | Path, backbone: nn.Module, metadata: dict[str, Any]) -> None:
+    """Write the backbone's state dict to `path` (.safetensors), and `metadata` to `<stem>.json` beside it.
+
+    The sidecar holds {"metadata", "n_tensors", "sha256" of the file, "state_hash"}. Each file is written to a temporary
+    name and renamed; at no moment does a sidecar lie beside weights that are not its own.
+
+    Raises InputError where the suffix is another, or the place cannot be written; TypeError or ValueError where
+    `metadata` is not JSON.
+    """
+    path = Path(path)
+    if path.suffix != SAFETENSORS_SUFFIX:
+        raise InputError(f"checkpoints are saved as {SAFETENSORS_SUFFIX}, got {str(path)!r}; change its ending")
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}
+    data = safetensors.torch.save(state)
+    sidecar = {
+        "metadata": metadata,
+        "n_tensors": len(state),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "state_hash": state_hash(backbone),
+    }
+    text = json.dumps(sidecar, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    sidecar_path = path.with_suffix(".json")
+    with write_failures_explained(path):
+        sidecar_path.unlink(missing_ok=True)
+        write_atomically(path, data)
+        write_atomically(sidecar_path, text.encode())
+
+
+def load_checkpoint(path: str | Path, backbone: nn.Module) -> LoadReport:
+    """Load `path` into `backbone`, all of it or nothing, and report what was matched.
+
+    Accepts .safetensors, and .pth or .pt holding tensors only: a state dict, or a dict with one under "model",
+    "state_dict" or "params". Wrapper prefixes that every name carries are taken off, classifier heads are ignored and
+    reported, absent batch counters are set to 0 and reported. Dropout's generator and DropBlock's ramp stay as they
+    are.
+
+    Raises InputError where the file is missing, empty, damaged, not a checkpoint, holds objects other than tensors, is
+    not the file its sidecar describes, or does not fit the backbone; then the backbone is as it was.
+    """
+    path = Path(path)
+    data = read_bytes(path)
+    metadata = _sidecar_metadata(path, data) if path.suffix == SAFETENSORS_SUFFIX else {}
+    fitted = fit_state(parse_tensors(data, path), backbone, source=str(path))
+    backbone.load_state_dict(fitted.state, strict=True)
+    return LoadReport(
+        path=str(path),
+        n_tensors=len(fitted.state) - len(fitted.filled),
+        ignored=fitted.ignored,
+        filled=fitted.filled,
+        cast=fitted.cast,
+        metadata=metadata,
+    )
+
+
+def _sidecar_metadata(path: Path, data: bytes) -> dict[str, Any]:
+    """Return the metadata of the sidecar, after comparing its hash; empty where there is none of this project's."""
+    sidecar_path = path.with_suffix(".json")
+    if not sidecar_path.is_file():
+        return {}
+    try:
+        sidecar = json.loads(sidecar_path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{sidecar_path} beside the checkpoint is not JSON ({error}); restore or remove it") from error
+    if not isinstance(sidecar, dict) or not {"metadata", "sha256"} <= sidecar.keys():
+        return {}
+    found = hashlib.sha256(data).hexdigest()
+    if found != sidecar["sha256"]:
+        raise InputError(
+            f"checkpoint {path} is not the file that {sidecar_path.name} describes: sha256 {found[:12]}..., expected "
+            f"{sidecar['sha256'][:12]}...; copy both again, or remove the .json if the weights were replaced on purpose"
+        )
+    return sidecar["metadata"]

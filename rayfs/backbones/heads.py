@@ -1,0 +1,38 @@
+"""Classifier heads on top of a backbone's features.
+
+Shapes: N images, D features, C classes.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+
+def l2_normalize(features_ND: Tensor) -> Tensor:
+    """Divide each row by its Euclidean norm, without an epsilon, as the released code of Label Hallucination does.
+
+    A zero row stays zero and passes its gradient unscaled, where the plain formula gives NaN; every other row is
+    divided by exactly its norm.
+    """
+    norm_N1 = torch.linalg.vector_norm(features_ND, dim=1, keepdim=True)
+    return features_ND / torch.where(norm_N1 == 0, 1.0, norm_N1)
+
+
+class LinearHead(nn.Module):
+    """logits = W z + b, with z the features or, with `normalize`, the features divided by their norm.
+
+    Initial values follow nn.Linear, W and b ~ U(-1/√D, 1/√D), drawn from `generator` (on the CPU), W first. No scale
+    or temperature is applied to the logits.
+    """
+
+    def __init__(self, n_features: int, n_classes: int, normalize: bool, *, generator: torch.Generator) -> None:
+        super().__init__()
+        self.normalize = normalize
+        self.linear = skip_init(nn.Linear, n_features, n_classes, device="cpu")
+        bound = n_features**-0.5
+        nn.init.uniform_(self.linear.weight, -bound, bound, generator=generator)
+        nn.init.uniform_(self.linear.bias, -bound, bound, generator=generator)
+
+    def forward(self, features_ND: Tensor) -> Tensor:
+        """Return logits (N, C). A zero feature row gives the bias alone."""
+        return self.linear(l2_normalize(features_ND) if self.normalize else features_ND)

@@ -1,0 +1,56 @@
+"""Conv-4: size, shapes, names, and initialisation."""
+
+import pytest
+import torch
+
+from rayfs.backbones import Conv4, n_parameters
+from rayfs.randomness import torch_generator
+
+
+def make(in_channels: int = 3, seed: int = 0) -> Conv4:
+    return Conv4(in_channels, generator=torch_generator(seed, "weights"))
+
+
+def test_parameters_counted_by_hand():
+    convolutions = (3 * 9 + 1) * 64 + 3 * (64 * 9 + 1) * 64
+    norms = 4 * 2 * 64
+    assert n_parameters(make()) == convolutions + norms == 113_088
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [8, 28, 32, 84])
+def test_features_are_64_at_every_image_size(channels, size):
+    backbone = make(channels).eval()
+    assert backbone.n_features == 64
+    assert backbone(torch.ones(2, channels, size, size)).shape == (2, 64)
+
+
+def test_last_block_is_not_pooled():
+    backbone = make().eval()
+    maps = backbone.layer3(backbone.layer2(backbone.layer1(torch.ones(1, 3, 84, 84))))
+    assert maps.shape[-1] == backbone.layer4(maps).shape[-1] == 10
+
+
+def test_tensor_names_are_those_of_the_released_checkpoints():
+    parts = ["0.weight", "0.bias"]
+    parts += [f"1.{part}" for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")]
+    assert list(make().state_dict()) == [f"layer{i}.{part}" for i in (1, 2, 3, 4) for part in parts]
+
+
+def test_weights_depend_on_the_generator_alone():
+    before = torch.get_rng_state()
+    first, again, other = make(seed=1), make(seed=1), make(seed=2)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first.layer4[0].weight, again.layer4[0].weight)
+    assert not torch.equal(first.layer4[0].weight, other.layer4[0].weight)
+    assert first.layer4[0].weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
+    assert not first.layer1[0].bias.any()
+
+
+def test_channels_last_gives_the_same_features():
+    images = torch.randn(4, 3, 32, 32, generator=torch_generator(0, "images"))
+    backbone = make().eval()
+    expected = backbone(images)
+    backbone = backbone.to(memory_format=torch.channels_last)
+    found = backbone(images.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
