@@ -1,0 +1,74 @@
+"""What a run directory is a run of: the comparison that lets a run resume only as itself."""
+
+from typing import Any
+
+from rayfs.errors import InputError
+from rayfs.hashing import canonical_json
+
+FORMAT = 1
+"""Version of the layout of a run directory."""
+
+_ABSENT = "(absent)"
+
+
+def merge_manifest(
+    existing: dict[str, Any] | None,
+    *,
+    identity: dict[str, Any],
+    information: dict[str, Any],
+    methods: dict[str, dict[str, Any]],
+    location: str,
+) -> dict[str, Any]:
+    """Return the manifest of a new run, or of `existing` resumed with perhaps more methods.
+
+    `sessions` holds the information of every opening, oldest first, repeats dropped. All values must already be plain
+    JSON values.
+
+    Raises:
+        InputError: if the format, the identity or the config of a known method differs, naming the first difference.
+    """
+    if existing is None:
+        return {"format": FORMAT, "identity": identity, "methods": methods, "sessions": [information]}
+    _refuse(first_difference(existing.get("format"), FORMAT, "format"), location)
+    _refuse(first_difference(existing["identity"], identity), location)
+    for name in sorted(methods.keys() & existing["methods"].keys()):
+        _refuse(first_difference(existing["methods"][name], methods[name], f"methods.{name}"), location)
+    sessions = existing["sessions"]
+    return {
+        **existing,
+        "methods": {**existing["methods"], **methods},
+        "sessions": sessions if sessions[-1:] == [information] else [*sessions, information],
+    }
+
+
+def first_difference(former: Any, now: Any, path: str = "") -> tuple[str, str, str] | None:
+    """Return (dotted path, former value, present value) of the first difference in key order, or None.
+
+    1 and 1.0 differ, as they do in every config hash.
+    """
+    if isinstance(former, dict) and isinstance(now, dict):
+        for key in sorted(former.keys() | now.keys()):
+            inner = f"{path}.{key}" if path else key
+            if key not in former or key not in now:
+                return inner, _text(former.get(key, _ABSENT)), _text(now.get(key, _ABSENT))
+            if difference := first_difference(former[key], now[key], inner):
+                return difference
+        return None
+    if isinstance(former, list) and isinstance(now, list) and len(former) == len(now):
+        pairs = enumerate(zip(former, now, strict=True))
+        return next((d for i, (a, b) in pairs if (d := first_difference(a, b, f"{path}.{i}"))), None)
+    return None if canonical_json(former) == canonical_json(now) else (path, _text(former), _text(now))
+
+
+def _text(value: Any) -> str:
+    text = value if value is _ABSENT else canonical_json(value)
+    return text if len(text) <= 200 else f"{text[:200]}... ({len(text):,} characters)"
+
+
+def _refuse(difference: tuple[str, str, str] | None, location: str) -> None:
+    if difference:
+        path, former, now = difference
+        raise InputError(
+            f"{location} holds a run with other settings: {path} was {former} and is now {now}; "
+            "use another --out or the former settings"
+        )

@@ -1,0 +1,128 @@
+"""One result row for each (episode, method), and its Arrow form."""
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from rayfs.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What one method did on one episode.
+
+    Raises:
+        InputError: if the status, accuracy and lengths contradict one another.
+    """
+
+    episode: int
+    """Index of the episode in its protocol's stream, from 0."""
+    method: str
+    status: str
+    """"ok", or "failed" for an episode given up after its last attempt."""
+    accuracy: float | None = None
+    """Fraction of query images classified correctly, in [0, 1]; None if failed."""
+    predictions: list[int] = field(default_factory=list)
+    """Predicted episode label of every query image, in 0..n_way-1; empty if failed."""
+    labels: list[int] = field(default_factory=list)
+    """True episode label of every query image, in the order of `predictions`."""
+    seconds: float = 0.0
+    """Wall time of the last attempt, in seconds."""
+    attempt: int = 1
+    """Which attempt gave this row, from 1."""
+    episode_hash: str
+    """Hash of the episode's class and row ids: equal hashes are the same episode."""
+    config_hash: str
+    """Hash of the method's config."""
+    steps: int = 0
+    """Optimiser steps taken."""
+    loss_kl: float | None = None
+    """Last distillation loss, None for methods without one."""
+    loss_ce: float | None = None
+    """Last cross-entropy loss, None for methods without one."""
+    device: str = ""
+    node: str = ""
+    worker: str = ""
+    error: str = ""
+    """Traceback if failed, else empty."""
+
+    def __post_init__(self) -> None:
+        name = f"row of episode {self.episode}, method {self.method!r}"
+        if self.status not in ("ok", "failed"):
+            raise InputError(f"{name}: status is {self.status!r}, expected 'ok' or 'failed'")
+        if (self.status == "ok") != (self.accuracy is not None):
+            raise InputError(f"{name}: status {self.status!r} with accuracy {self.accuracy}; only ok rows have one")
+        if self.accuracy is not None and not 0 <= self.accuracy <= 1:
+            raise InputError(f"{name}: accuracy {self.accuracy} is not a fraction in [0, 1]")
+        if len(self.predictions) != len(self.labels):
+            raise InputError(f"{name}: {len(self.predictions)} predictions for {len(self.labels)} labels")
+
+
+SCHEMA = pa.schema(
+    [
+        pa.field("episode", pa.int64(), nullable=False),
+        pa.field("method", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("accuracy", pa.float64()),
+        pa.field("predictions", pa.list_(pa.int16()), nullable=False),
+        pa.field("labels", pa.list_(pa.int16()), nullable=False),
+        pa.field("seconds", pa.float64(), nullable=False),
+        pa.field("attempt", pa.int32(), nullable=False),
+        pa.field("episode_hash", pa.string(), nullable=False),
+        pa.field("config_hash", pa.string(), nullable=False),
+        pa.field("steps", pa.int64(), nullable=False),
+        pa.field("loss_kl", pa.float64()),
+        pa.field("loss_ce", pa.float64()),
+        pa.field("device", pa.string(), nullable=False),
+        pa.field("node", pa.string(), nullable=False),
+        pa.field("worker", pa.string(), nullable=False),
+        pa.field("error", pa.string(), nullable=False),
+    ]
+)
+"""Columns of every part file, in the order of the fields of `Row`."""
+
+SCIENTIFIC_COLUMNS = (
+    "episode",
+    "method",
+    "status",
+    "accuracy",
+    "predictions",
+    "labels",
+    "episode_hash",
+    "config_hash",
+    "steps",
+    "loss_kl",
+    "loss_ce",
+)
+"""What must be bit-identical between reruns on the same hardware, whatever the workers, order and attempts."""
+
+
+def rows_to_table(rows: Iterable[Row]) -> pa.Table:
+    """Return `rows` as an Arrow table of `SCHEMA`."""
+    rows = list(rows)
+    return pa.table({name: [getattr(row, name) for row in rows] for name in SCHEMA.names}, schema=SCHEMA)
+
+
+def table_to_rows(table: pa.Table) -> list[Row]:
+    """Return the rows of an Arrow table of `SCHEMA`."""
+    columns = table.to_pydict()
+    names = [field.name for field in dataclasses.fields(Row)]
+    return [
+        Row(**dict(zip(names, values, strict=True))) for values in zip(*(columns[name] for name in names), strict=True)
+    ]
+
+
+def scientific_columns(rows: Iterable[Row]) -> list[tuple[Any, ...]]:
+    """Return the scientific columns sorted by (episode, method), floats as exact hexadecimal text.
+
+    Two runs agree bit by bit exactly if the two lists are equal (NaN losses and signed zeros included).
+    """
+    ordered = sorted(rows, key=lambda row: (row.episode, row.method))
+    return [tuple(_exact(getattr(row, name)) for name in SCIENTIFIC_COLUMNS) for row in ordered]
+
+
+def _exact(value: Any) -> Any:
+    return value.hex() if isinstance(value, float) else value

@@ -1,0 +1,226 @@
+"""The run directory: the only place where results live, safe against kills, full disks and second writers."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from rayfs.errors import InputError
+from rayfs.evaluation.lock import WriterLock
+from rayfs.evaluation.manifest import merge_manifest
+from rayfs.evaluation.parts import (
+    EPISODES,
+    encode_part,
+    merge_rows,
+    part_name,
+    part_numbers,
+    read_completed,
+    read_part,
+)
+from rayfs.evaluation.rows import Row
+from rayfs.evaluation.storage import STORAGE_ERRORS, Storage, explained, is_temporary, without_password
+
+T = TypeVar("T")
+
+MANIFEST = "manifest.json"
+SUMMARY = "summary.json"
+LOCK = ".lock"
+
+
+class RowsNotSavedError(InputError):
+    """Rows could not be written (full disk, lost network); the parts written earlier are intact."""
+
+
+class RunDirectory:
+    """`manifest.json`, `episodes/part-NNNNNN.parquet` and `summary.json` at one location.
+
+    Reading (`manifest`, `completed`, `rows`) needs no `open`. Writing does: it holds a lock on the local filesystem;
+    on others (object stores) there is none, and the user must not start two drivers on one location.
+    Work may be done more than once, but a (episode, method) is committed as ok at most once.
+
+    Arguments:
+        location: a local path or any pyarrow filesystem URI.
+
+    Raises:
+        InputError: if the URI has no filesystem; `open` and the readers raise it for anything wrong at the location.
+    """
+
+    def __init__(self, location: str) -> None:
+        self.location = without_password(location)
+        self._storage = Storage.at(location)
+        self._lock: WriterLock | None = None
+        self._completed: set[tuple[int, str]] | None = None
+
+    def open(self, identity: dict[str, Any], information: dict[str, Any], methods: dict[str, dict[str, Any]]) -> Self:
+        """Create the run, or resume it if it is the same.
+
+        Arguments:
+            identity: what makes two runs the same (benchmark, fingerprint, protocol ...), nested plain values.
+            information: anything worth keeping (versions, git commit, command); never compared.
+            methods: method name -> its config; known names must have the same config, new names are added.
+
+        Raises:
+            InputError: if the location cannot be written, holds foreign files or another run, or has another writer.
+        """
+        assert self._completed is None, "this run directory is open already"
+        try:
+            with explained(f"write the run directory {self.location}"):
+                self._claim()
+                self.write_manifest(self._merged_manifest(identity, information, methods))
+                self._storage.make_folder(EPISODES)
+            self._completed = self.completed()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def refuse_other(self, identity: dict[str, Any], methods: dict[str, dict[str, Any]]) -> None:
+        """Check, without writing or locking anything, that `open` would create or resume this run.
+
+        Raises:
+            InputError: if the location cannot be read, holds foreign files or another run.
+        """
+        with explained(f"read the run directory {self.location}"):
+            self._refuse_foreign_files()
+            self._merged_manifest(identity, {}, methods)
+
+    def _merged_manifest(
+        self, identity: dict[str, Any], information: dict[str, Any], methods: dict[str, dict[str, Any]]
+    ) -> dict[str, Any]:
+        plain = _plain({"identity": identity, "information": information, "methods": methods})
+        return merge_manifest(self.manifest(), location=self.location, **plain)
+
+    def _refuse_foreign_files(self) -> None:
+        names = self._storage.names()
+        foreign = [name for name in names if name != LOCK and not is_temporary(name)]
+        if foreign and MANIFEST not in names:
+            raise InputError(
+                f"{self.location} holds {len(foreign)} files ({', '.join(foreign[:3])} ...) but no {MANIFEST}: it is "
+                "not a run directory; use another --out or an empty one"
+            )
+
+    def _claim(self) -> None:
+        self._refuse_foreign_files()
+        self._storage.make_folder()
+        if self._storage.is_local:
+            self._lock = WriterLock(Path(self._storage.path(LOCK)))
+        self._storage.delete_temporary_files()
+        self._storage.delete_temporary_files(EPISODES)
+
+    def manifest(self) -> dict[str, Any] | None:
+        """Return the manifest, None where there is no run yet.
+
+        Raises:
+            InputError: if it is not a manifest or the location cannot be read.
+        """
+        with explained(f"read the run directory {self.location}"):
+            if MANIFEST not in self._storage.names():
+                return None
+            content = self._storage.read(MANIFEST)
+        try:
+            manifest = json.loads(content)
+            if {"format", "identity", "methods", "sessions"} <= manifest.keys():
+                return manifest
+            reason = f"it has the keys {sorted(manifest)}"
+        except (ValueError, AttributeError) as error:
+            reason = str(error)
+        raise InputError(f"{self._storage.path(MANIFEST)} is not the manifest of a run: {reason}; use another --out")
+
+    def completed(self) -> set[tuple[int, str]]:
+        """Return the (episode, method) pairs that have an ok row."""
+        if self._completed is not None:
+            return set(self._completed)
+        return set().union(*self._of_every_part(read_completed).values())
+
+    def rows(self) -> list[Row]:
+        """Return one row for each (episode, method), sorted by them: ok beats failed, later beats earlier.
+
+        Raises:
+            InputError: if there is no run here or a part is damaged, naming the file.
+        """
+        if self.manifest() is None:
+            raise InputError(f"{self.location} has no {MANIFEST}: it is not a run directory")
+        return merge_rows(self._of_every_part(read_part))
+
+    def _of_every_part(self, read: Callable[[Storage, int], T]) -> dict[int, T]:
+        with explained(f"read the run directory {self.location}"):
+            numbers = part_numbers(self._storage)
+        with ThreadPoolExecutor(8) as pool:  # hides the latency of object stores
+            return dict(zip(numbers, pool.map(lambda number: read(self._storage, number), numbers), strict=True))
+
+    def append(self, rows: Iterable[Row]) -> int:
+        """Commit `rows` as one new part and return how many were written.
+
+        Pairs that already have an ok row are ignored: a lost worker may answer late, after its episode was redone.
+
+        Raises:
+            RowsNotSavedError: if they could not be written; no partial part remains and earlier parts are intact.
+        """
+        assert self._completed is not None, "open the run directory before writing"
+        fresh = merge_rows({0: [row for row in rows if (row.episode, row.method) not in self._completed]})
+        if not fresh:
+            return 0
+        data = encode_part(fresh)
+        try:
+            number = max(part_numbers(self._storage), default=-1) + 1
+            self._storage.write(part_name(number), data)
+        except STORAGE_ERRORS as error:
+            raise RowsNotSavedError(
+                f"{len(fresh)} rows are not saved to {self.location} ({_episodes_of(fresh)}): {error}; earlier rows "
+                "are safe; make room or restore the location, then rerun the same command"
+            ) from error
+        self._completed |= {(row.episode, row.method) for row in fresh if row.status == "ok"}
+        return len(fresh)
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Replace `manifest.json` atomically."""
+        self.write_file(MANIFEST, _json(manifest))
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Replace `summary.json` atomically."""
+        self.write_file(SUMMARY, _json(summary))
+
+    def write_file(self, name: str, text: str) -> None:
+        """Replace the text file `name` (a report, a table) atomically."""
+        assert self._lock is not None or not self._storage.is_local, "open the run directory before writing"
+        with explained(f"write {name} in {self.location}"):
+            self._storage.write(name, text.encode())
+
+    def close(self) -> None:
+        """Let another writer in; nothing is pending, so nothing is lost without it."""
+        self._completed = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    """Return `value` as JSON gives it back: tuples become lists, keys become texts."""
+    return json.loads(_json(value))
+
+
+def _episodes_of(rows: list[Row]) -> str:
+    """Write the episodes of each method as ranges: "lr: episodes 0-3, 7"."""
+    episodes: dict[str, list[list[int]]] = defaultdict(list)
+    for row in rows:
+        ranges = episodes[row.method]
+        if ranges and row.episode == ranges[-1][1] + 1:
+            ranges[-1][1] = row.episode
+        else:
+            ranges.append([row.episode, row.episode])
+    return "; ".join(
+        f"{method}: episodes " + ", ".join(f"{a}-{b}" if b > a else f"{a}" for a, b in ranges)
+        for method, ranges in episodes.items()
+    )

@@ -1,0 +1,139 @@
+"""One folder on the local disk or behind any pyarrow filesystem URI, with whole-file atomic writes."""
+
+import contextlib
+import errno
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import fs
+
+from rayfs.errors import InputError
+
+STORAGE_ERRORS = (OSError, pa.ArrowException)
+"""What the local disk and pyarrow's filesystems raise."""
+
+
+class Storage:
+    """Reads, lists and atomically writes small files below one folder.
+
+    Local files appear whole or not at all, and are on disk when `write` returns: temporary name, fsync, rename, fsync
+    of the folder. Other filesystems are written directly: an object store shows an object when its upload ends.
+
+    Arguments:
+        filesystem: any pyarrow filesystem.
+        root: path of the folder on it.
+    """
+
+    def __init__(self, filesystem: Any, root: str) -> None:
+        self.filesystem = filesystem
+        self.root = root.rstrip("/") or "/"
+        self.is_local: bool = filesystem.type_name == "local"
+
+    @classmethod
+    def at(cls, location: str) -> "Storage":
+        """Return the storage of a local path (`~` allowed) or URI (`s3://`, `gs://`, `hdfs://`, `file://` ...).
+
+        Raises:
+            InputError: if the location is empty or pyarrow cannot make a filesystem of the URI.
+        """
+        if not location:
+            raise InputError("the run directory is an empty text; give a local path or a URI such as s3://bucket/run")
+        if "://" not in location:
+            return cls(fs.LocalFileSystem(), str(Path(location).expanduser().absolute()))
+        try:
+            return cls(*fs.FileSystem.from_uri(location))
+        except (*STORAGE_ERRORS, ValueError) as error:
+            message = f"{location!r} is not a location that pyarrow can open: {error}"
+            raise InputError(without_password(message)) from error
+
+    def path(self, name: str) -> str:
+        """Return the filesystem's path of the file `name`, which is relative to the folder."""
+        return f"{self.root}/{name}" if name else self.root
+
+    def names(self, folder: str = "") -> list[str]:
+        """Return the sorted names directly below `folder`; empty if it does not exist."""
+        selector = fs.FileSelector(self.path(folder), allow_not_found=True)
+        return sorted(entry.base_name for entry in self.filesystem.get_file_info(selector))
+
+    def make_folder(self, folder: str = "") -> None:
+        """Create `folder` and its parents where missing."""
+        self.filesystem.create_dir(self.path(folder), recursive=True)
+
+    def open(self, name: str) -> Any:
+        """Return a seekable Arrow input file."""
+        return self.filesystem.open_input_file(self.path(name))
+
+    def read(self, name: str) -> bytes:
+        """Return the content of one file."""
+        with self.open(name) as stream:
+            return stream.read()
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write one whole file; on failure nothing of it remains and the former content, if any, stays (local)."""
+        if self.is_local:
+            _write_durably(Path(self.path(name)), data)
+            return
+        try:
+            with self.filesystem.open_output_stream(self.path(name)) as stream:
+                stream.write(data)
+        except BaseException:
+            with contextlib.suppress(*STORAGE_ERRORS):
+                self.filesystem.delete_file(self.path(name))
+            raise
+
+    def delete_temporary_files(self, folder: str = "") -> None:
+        """Delete what a killed writer left half-written directly below `folder`."""
+        for name in filter(is_temporary, self.names(folder)):
+            self.filesystem.delete_file(self.path(f"{folder}/{name}" if folder else name))
+
+
+def is_temporary(name: str) -> bool:
+    """Tell whether `name` is a file that `Storage.write` had not finished."""
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def without_password(text: str) -> str:
+    """Return `text` with the credentials of URIs such as s3://key:secret@bucket replaced by stars."""
+    return re.sub(r"://[^/@\s]+@", "://***@", text)
+
+
+@contextlib.contextmanager
+def explained(task: str) -> Iterator[None]:
+    """Turn any storage error into one InputError that says what could not be done and where to look."""
+    try:
+        yield
+    except STORAGE_ERRORS as error:
+        raise InputError(
+            f"cannot {task}: {error}; check that the location exists, that you may write there, and, for a URI, "
+            "the network and the credentials"
+        ) from error
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network filesystems cannot sync a folder; the file itself is safe.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
