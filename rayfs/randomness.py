@@ -6,6 +6,7 @@ output only; augmentation and initialisation, which need a device and speed, use
 """
 
 import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ class RawStream:
         self._philox = np.random.Philox(key=words.astype(np.uint64), counter=[0, 0, index, 0])
 
     def below(self, bound: int) -> int:
-        """Return a uniform integer in [0, bound); draws past the last whole multiple are rejected, so there is no bias."""
+        """Return a uniform integer in [0, bound), unbiased: draws past the last whole multiple are rejected."""
         if bound < 1:
             raise ValueError(f"bound must be at least 1, got {bound}")
         limit = (1 << 64) - (1 << 64) % bound
@@ -49,3 +50,20 @@ def torch_generator(seed: int, stream: str, index: int = 0, device: torch.device
     """Return a torch generator on `device` whose state depends on (seed, stream, index) alone."""
     derived = hashlib.blake2b(f"{seed}|{stream}|{index}".encode(), digest_size=8).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(derived, "little") >> 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeRandomness:
+    """All randomness a method may use in one episode: a generator for each named purpose.
+
+    The same purpose gives the same draws to every method, so that methods differ by what they do, not by luck.
+    """
+
+    seed: int
+    """Root seed of the run."""
+    index: int
+    """The episode."""
+
+    def generator(self, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
+        """Return a fresh generator on `device` for `purpose`."""
+        return torch_generator(self.seed, purpose, self.index, device)

@@ -57,6 +57,13 @@ def create_backbone(name: str, in_channels: int, image_size: int, generator: tor
     return spec.build(in_channels, image_size, generator)
 
 
+def n_features(backbone: nn.Module) -> int:
+    """Return D, the length of the feature vectors of `backbone`."""
+    value = backbone.n_features
+    assert isinstance(value, int), "every backbone has an integer n_features"
+    return value
+
+
 def n_parameters(module: nn.Module) -> int:
     """Return the number of parameters of `module`, frozen ones included, buffers not."""
     return sum(parameter.numel() for parameter in module.parameters())

@@ -141,6 +141,13 @@ def reset_ramp(module: nn.Module, n_forwards: int = 0) -> None:
             child.n_forwards.fill_(n_forwards)
 
 
+def set_drop_rate(module: nn.Module, drop_rate: float) -> None:
+    """Set the drop rate of every Dropout and DropBlock inside `module`; 0 switches them off."""
+    for child in module.modules():
+        if isinstance(child, Dropout | DropBlock):
+            child.drop_rate = drop_rate
+
+
 def _required(module: Dropout | DropBlock) -> torch.Generator:
     if module.generator is None:
         raise RuntimeError(

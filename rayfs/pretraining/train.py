@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from rayfs.backbones.heads import LinearHead
+from rayfs.backbones.registry import n_features
 from rayfs.backbones.regularisation import set_generator
 from rayfs.benchmarks.augmentation import apply_views, draw_views, normalize, plain_view
 from rayfs.benchmarks.episodes import Protocol
@@ -50,10 +51,11 @@ class Trainer:
         self.config, self.device = config, device
         self._benchmark, self._base = benchmark, base
         self._labels = torch.from_numpy(base.labels)
-        n_features: int = backbone.n_features  # type: ignore[assignment]
         n_classes = len(base.class_names) * (N_ROTATIONS if config.rotations else 1)
-        self.backbone = backbone.to(device, memory_format=torch.channels_last)
-        self.head = LinearHead(n_features, n_classes, False, generator=torch_generator(config.seed, "head")).to(device)
+        self.backbone = backbone.to(device).to(memory_format=torch.channels_last)
+        self.head = LinearHead(
+            n_features(backbone), n_classes, False, generator=torch_generator(config.seed, "head")
+        ).to(device)
         set_generator(backbone, torch_generator(config.seed, "dropout", device=device))
         self._optimizer = torch.optim.SGD(
             [*self.backbone.parameters(), *self.head.parameters()],

@@ -1,0 +1,178 @@
+"""Build the base bank with Ray Data: read shards, decode, extract features over a pool of actors, write once.
+
+Rows arrive in any order; the table's content order (see `benchmarks/tables.py`) puts them right, so the result is the
+same for every number of blocks, workers and machines. Everything runs to its end before the episode pool starts: Ray
+Data beside actors that hold all CPUs waits for ever.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rayfs.backbones.checkpoints import load_checkpoint
+from rayfs.backbones.registry import create_backbone, n_features
+from rayfs.benchmarks.augmentation import normalize, plain_view
+from rayfs.benchmarks.images import decode
+from rayfs.benchmarks.sources import EncodedImage, ParquetSource, Source, encoded_row, read_file
+from rayfs.benchmarks.tables import ImageTable, TableWriter, find_table, table_signature
+from rayfs.distributed.runtime import Resources
+from rayfs.engine.bank import BaseBank, bank_path, open_bank, save_features
+from rayfs.engine.features import BATCH, embed
+from rayfs.engine.process import configure_process
+from rayfs.errors import InputError
+from rayfs.randomness import torch_generator
+
+NO_PROGRESS_S = 300
+"""Seconds without progress after which Ray Data gives up instead of waiting for ever."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneSpec:
+    """Everything an actor needs to have the backbone; small and plain, so that a restarted actor has it, too."""
+
+    name: str
+    channels: int
+    image_size: int
+    checkpoint: str
+    """A file in the cache that every node can read."""
+    state_hash: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def load(self, device: torch.device) -> torch.nn.Module:
+        """Return the frozen backbone in eval mode on `device`."""
+        module = create_backbone(self.name, self.channels, self.image_size, torch_generator(0, "backbone"))
+        load_checkpoint(self.checkpoint, module)
+        return module.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def ensure_bank(source: Source, spec: BackboneSpec, cache_dir: Path, resources: Resources) -> BaseBank:
+    """Return the base bank of `source` under the backbone of `spec`, building what the cache lacks.
+
+    Raises:
+        InputError: images cannot be read or decoded; names the first and counts them.
+    """
+    signature = table_signature(source, channels=spec.channels, image_size=spec.image_size)
+    table = find_table(cache_dir, signature)
+    if table is None or not _features_path(cache_dir, table, spec).exists():
+        table = _build(source, signature, spec, cache_dir, resources)
+    return open_bank(cache_dir, table.fingerprint, _features_path(cache_dir, table, spec))
+
+
+def _features_path(cache_dir: Path, table: ImageTable, spec: BackboneSpec) -> Path:
+    return bank_path(cache_dir, table.fingerprint, spec.state_hash, spec.mean, spec.std)
+
+
+def _build(source: Source, signature: str, spec: BackboneSpec, cache_dir: Path, resources: Resources) -> ImageTable:
+    writer = TableWriter(cache_dir, channels=spec.channels, image_size=spec.image_size)
+    features, errors = [], []
+    try:
+        for batch in _pipeline(source, spec, resources):
+            bad = batch["error"] != ""
+            errors += batch["error"][bad].tolist()
+            writer.add(batch["image"][~bad], batch["class_name"][~bad].tolist(), _keys(batch["key"][~bad]))
+            features.append(batch["feature"][~bad])
+        if errors:
+            more = f" (and {len(errors) - 1} more images like it)" if len(errors) > 1 else ""
+            raise InputError(f"{min(errors)}{more}")
+        table, order = writer.finish(signature)
+    finally:
+        writer.abandon()
+    save_features(_features_path(cache_dir, table, spec), np.concatenate(features)[order])
+    return table
+
+
+def _pipeline(source: Source, spec: BackboneSpec, resources: Resources) -> Iterator[dict[str, np.ndarray]]:
+    """Yield batches of image (n, S, S, C), key, class_name, feature (n, D) and error, in no particular order."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = NO_PROGRESS_S
+    if isinstance(source, ParquetSource):
+        columns = [source.image_column, source.label_column]
+        encoded = ray.data.read_parquet(list(source.paths), columns=columns, include_paths=True, num_cpus=0.25)
+    else:
+        encoded = ray.data.from_items([{"path": path, "class_name": name} for path, name in source.files])
+    gpus = int(resources.gpus)
+    # Less than one CPU each, and one pool slot fewer than there are CPUs: reading and decoding need room beside it.
+    pool = ray.data.ActorPoolStrategy(size=gpus or max(1, int(resources.cpus) - 1))
+    decoded = encoded.map_batches(
+        Decoder(source, spec.channels, spec.image_size), batch_size=1024, batch_format="numpy", num_cpus=0.5,
+        compute=ray.data.TaskPoolStrategy(),
+    )  # fmt: skip
+    embedded = decoded.map_batches(
+        Embedder, fn_constructor_args=(spec, bool(gpus)), batch_size=BATCH, batch_format="numpy", compute=pool,
+        num_cpus=0.5, num_gpus=1 if gpus else 0,
+    )  # fmt: skip
+    return embedded.iter_batches(batch_size=None, batch_format="numpy")
+
+
+class Decoder:
+    """Turns rows as stored into decoded images; a row that cannot be decoded says why in `error`."""
+
+    def __init__(self, source: Source, channels: int, image_size: int) -> None:
+        self._source, self._channels, self._image_size = source, channels, image_size
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Decode the rows of the wanted classes."""
+        rows = [self._decode(name, fetch) for name, fetch in self._fetchers(batch)]
+        size = self._image_size
+        return {
+            "image": np.array([row[0] for row in rows], np.uint8).reshape(-1, size, size, self._channels),
+            "key": np.array([row[1] for row in rows], dtype=object),
+            "class_name": np.array([row[2] for row in rows], dtype=object),
+            "error": np.array([row[3] for row in rows], dtype=object),
+        }
+
+    def _fetchers(self, batch: dict[str, np.ndarray]) -> Iterator[tuple[str, Callable[[], EncodedImage]]]:
+        """Yield (class name, what gets the encoded image) of each wanted row."""
+        if isinstance(self._source, ParquetSource):
+            names = dict(self._source.classes)
+            images, labels = batch[self._source.image_column], batch[self._source.label_column]
+            for image, label, path in zip(images, labels, batch["path"], strict=True):
+                if label in names:
+                    yield names[label], partial(encoded_row, image["bytes"], names[label], f"{path}, {image['path']}")
+        else:
+            for path, name in zip(batch["path"], batch["class_name"], strict=True):
+                yield name, partial(read_file, str(Path(self._source.root) / path), name)
+
+    def _decode(self, class_name: str, fetch: Callable[[], EncodedImage]) -> tuple[np.ndarray, str, str, str]:
+        try:
+            image = fetch()
+            decoded = decode(image.encoded, channels=self._channels, image_size=self._image_size, where=image.where)
+            return decoded.pixels, decoded.key.hex(), class_name, ""
+        except InputError as error:
+            blank = np.zeros((self._image_size, self._image_size, self._channels), np.uint8)
+            return blank, "", class_name, str(error)
+
+
+class Embedder:
+    """An actor that adds the features of a batch's images."""
+
+    def __init__(self, spec: BackboneSpec, gpu: bool) -> None:
+        configure_process(1)
+        self._spec, self._device = spec, torch.device("cuda" if gpu else "cpu")
+        self._backbone = spec.load(self._device)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the batch with `feature` (n, D) float32."""
+        images = torch.from_numpy(np.array(batch["image"], dtype=np.uint8))
+        features = (
+            embed(self._backbone, images, self._prepare, self._device)
+            if len(images)
+            else torch.empty(0, n_features(self._backbone))
+        )
+        return {**batch, "feature": features.cpu().numpy()}
+
+    def _prepare(self, images: torch.Tensor) -> torch.Tensor:
+        return normalize(plain_view(images), self._spec.mean, self._spec.std)
+
+
+def _keys(hexadecimal: np.ndarray) -> list[bytes]:
+    return [bytes.fromhex(key) for key in hexadecimal]

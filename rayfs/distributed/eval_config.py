@@ -1,0 +1,103 @@
+"""Flags of the main job. No torch and no Ray here, so that `--help` and wrong flags answer at once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rayfs.errors import InputError
+from rayfs.methods.recipes import METHODS
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Flags of `jobs/label_halluc_eval.py`; None means the default of the benchmark."""
+
+    benchmark: str = "omniglot"
+    """omniglot, omniglot-one-shot (both embedded), cifar-fs, fc100, or folder (your own images)."""
+    data: str | None = None
+    """Folder of the images; without it $RAYFS_DATA/cifar100 for cifar-fs and fc100. folder: holds train/ val/ test/."""
+    image_size: int | None = None
+    """Pixels; default: the benchmark's own (28 omniglot, 32 CIFAR, 84 folder)."""
+    split: Literal["validation", "test"] = "test"
+    """Classes the episodes come from: validation to choose anything, test to report."""
+    n_way: int | None = None
+    """Classes an episode; default by benchmark (10 omniglot, 20 omniglot-one-shot, else 5)."""
+    n_shot: int | None = None
+    """Support images a class; default by benchmark (1 omniglot, else 5)."""
+    n_query: int | None = None
+    """Query images a class; default 15 (1 for omniglot-one-shot)."""
+    episodes: int | None = None
+    """How many episodes; default by benchmark (40 omniglot, 20 omniglot-one-shot, else 600)."""
+    seed: int = 0
+    """Root seed of the episodes and of all randomness in them."""
+    methods: tuple[str, ...] = ("lr", "label-halluc")
+    """What to run on the same episodes: lr (frozen backbone, the baseline) and label-halluc."""
+    backbone: str = "conv4"
+    """conv4 or resnet12."""
+    checkpoint: Path | None = None
+    """Weights of the backbone (.safetensors, .pth); omniglot has its own in the package."""
+    steps: int | None = None
+    """SGD steps an episode; default: the released recipe of the benchmark and shots."""
+    temperature: float | None = None
+    """T of the distillation; default 4."""
+    lambda_kl: float | None = None
+    """Weight of the distillation on base images; default 1."""
+    lambda_ce: float | None = None
+    """Weight of the cross-entropy on support images; default 1."""
+    lr: float | None = None
+    """Learning rate of the backbone; default 0.025 (omniglot: see README)."""
+    head_lr: float | None = None
+    """Learning rate of the head; default 0.05 (omniglot: see README)."""
+    weight_decay: float | None = None
+    """L2 penalty; default 5e-4."""
+    momentum: float | None = None
+    """Of SGD; default 0.9."""
+    base_batch: int | None = None
+    """Base images a step; default: as many as support views."""
+    support_views: int | None = None
+    """Augmented views of each support image; default 25 for 1-shot, 5 for 5-shot, 1 from 10-shot on."""
+    first_conv: Literal["frozen", "trained"] | None = None
+    """The first convolution while finetuning; default frozen, as the released optimiser leaves it."""
+    head_init: Literal["random", "logistic-regression"] | None = None
+    """Start of the head; default random, as released."""
+    batch_norm: Literal["joint", "split"] | None = None
+    """Batch statistics over base and support together or apart; default joint."""
+    pseudo_label_view: Literal["plain", "augmented"] | None = None
+    """What the teacher sees of a base image; default plain."""
+    dropout: Literal["on", "off"] | None = None
+    """The backbone's dropout and DropBlock while finetuning; default on."""
+    normalize: Literal["on", "off"] | None = None
+    """Features of unit length under the finetuned head; default on."""
+    workers: int | None = None
+    """Actors; default: as many as the GPUs, else the CPUs, allow."""
+    gpus_per_worker: float | None = None
+    """GPUs an actor; default 1 where the cluster has GPUs, else 0."""
+    cpus_per_worker: int = 1
+    """CPU cores, and threads, an actor."""
+    out: str | None = None
+    """Run directory: a path, or a URI such as s3://bucket/run. Required, except with --plan and --check."""
+    manifest: Path | None = None
+    """Parquet file of the episodes' row ids: read if it exists, else written."""
+    plan: bool = False
+    """Print what would run, its memory and its hours, and stop."""
+    check: bool = False
+    """Check flags, data, checkpoint and --out, and stop."""
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "cpus_per_worker", "workers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{name.replace('_', '-')} is {value}; expected at least 1")
+        if self.gpus_per_worker is not None and self.gpus_per_worker < 0:
+            raise InputError(f"--gpus-per-worker is {self.gpus_per_worker}; expected 0 or more")
+        if self.seed < 0:
+            raise InputError(f"--seed is {self.seed}; expected 0 or more")
+        unknown = [name for name in self.methods if name not in METHODS]
+        if unknown or not self.methods or len(set(self.methods)) < len(self.methods):
+            raise InputError(
+                f"--methods is '{' '.join(self.methods)}'; expected some of {', '.join(METHODS)}, each once"
+            )
+        if self.out is None and not (self.plan or self.check):
+            raise InputError(
+                "--out is missing: name the run directory that the results go to, for example --out runs/a"
+            )

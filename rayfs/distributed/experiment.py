@@ -1,0 +1,192 @@
+"""An experiment: everything a run consists of, checked as far as it can be before the first worker starts."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import rayfs
+from rayfs.backbones.checkpoints import load_checkpoint, save_checkpoint
+from rayfs.backbones.registry import create_backbone, n_parameters
+from rayfs.backbones.state import state_hash
+from rayfs.benchmarks.episodes import Episode, Protocol, check_protocol, draw_episode
+from rayfs.benchmarks.manifest import read_manifest, write_manifest
+from rayfs.benchmarks.registry import Benchmark
+from rayfs.benchmarks.sources import Source
+from rayfs.benchmarks.tables import ImageTable, load_table
+from rayfs.distributed.bank import BackboneSpec
+from rayfs.errors import InputError
+from rayfs.methods.recipes import BASELINE, LabelHallucConfig
+from rayfs.methods.registry import MethodConfig
+from rayfs.randomness import torch_generator
+
+PACKAGED_CHECKPOINTS = Path(__file__).parents[1] / "backbones" / "weights"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What is run: a benchmark's episodes, with some methods, from one frozen backbone."""
+
+    benchmark: Benchmark
+    base: Source
+    n_base: int
+    novel: ImageTable
+    protocol: Protocol
+    episodes: list[Episode]
+    methods: Mapping[str, MethodConfig]
+    backbone: BackboneSpec
+    checkpoint_report: str
+    n_parameters: int
+
+    @property
+    def baseline(self) -> str | None:
+        """The method that gains are against, if it is run at all."""
+        return BASELINE if BASELINE in self.methods else None
+
+    def identity(self) -> dict[str, Any]:
+        """Return what makes two runs the same run; methods are compared one by one elsewhere."""
+        return {
+            "benchmark": self.benchmark.name,
+            "image_size": self.benchmark.image_size,
+            "base": {"classes": list(self.base.class_names), "n_images": self.n_base},
+            "novel_table": self.novel.fingerprint,
+            "protocol": asdict(self.protocol),
+            "augmentation": asdict(self.benchmark.augmentation),
+            "backbone": {"name": self.backbone.name, "state_hash": self.backbone.state_hash},
+        }
+
+
+def prepare_experiment(
+    *,
+    benchmark: Benchmark,
+    protocol: Protocol,
+    n_episodes: int,
+    manifest: Path | None,
+    methods: Mapping[str, MethodConfig],
+    backbone: str,
+    checkpoint: Path | None,
+    cache_dir: Path,
+) -> Experiment:
+    """Open the data, decode the novel classes, load the checkpoint and address the episodes; no Ray yet.
+
+    Raises:
+        InputError: anything that cannot work, with the numbers and the fix.
+    """
+    base = benchmark.source("base", cache_dir)
+    n_base = base.count()
+    check_base_batch(methods, n_base, base.class_names)
+    source = benchmark.source(protocol.split, cache_dir)
+    novel = load_table(source, cache_dir, channels=benchmark.channels, image_size=benchmark.image_size)
+    check_protocol(protocol, novel.class_names, novel.class_counts())
+    spec, report, size = stage_backbone(benchmark, backbone, checkpoint, cache_dir)
+    return Experiment(
+        benchmark=benchmark, base=base, n_base=n_base, novel=novel, protocol=protocol, methods=methods,
+        episodes=address_episodes(benchmark, novel, protocol, n_episodes, manifest),
+        backbone=spec, checkpoint_report=report, n_parameters=size,
+    )  # fmt: skip
+
+
+def check_base_batch(methods: Mapping[str, MethodConfig], n_base: int, class_names: tuple[str, ...]) -> None:
+    """Refuse mini-batches larger than the base set."""
+    for config in methods.values():
+        if isinstance(config, LabelHallucConfig) and config.base_batch > n_base:
+            raise InputError(
+                f"--base-batch is {config.base_batch} but the base set has {n_base} images of {len(class_names)} "
+                f"classes; lower it to {n_base} or less, or use more base images"
+            )
+
+
+def address_episodes(
+    benchmark: Benchmark, novel: ImageTable, protocol: Protocol, n_episodes: int, manifest: Path | None
+) -> list[Episode]:
+    """Return the episodes: official ones, those of `manifest` if that file exists, else drawn (and written to it)."""
+    official = benchmark.episodes.get(protocol.split)
+    if official is not None and manifest is not None and manifest.exists():
+        raise InputError(
+            f"benchmark '{benchmark.name}' has official episodes; --manifest {manifest} cannot replace them"
+        )
+    written = official or (manifest if manifest is not None and manifest.exists() else None)
+    if written is not None:
+        episodes = read_manifest(written, protocol, novel.fingerprint, len(novel))
+        if n_episodes > len(episodes):
+            raise InputError(
+                f"--episodes is {n_episodes} but {written.name} holds {len(episodes)}; lower it to {len(episodes)}"
+            )
+        episodes = episodes[:n_episodes]
+    else:
+        episodes = [draw_episode(novel.offsets, novel.fingerprint, protocol, i) for i in range(n_episodes)]
+    if manifest is not None and not manifest.exists():
+        try:
+            write_manifest(manifest, episodes, protocol, novel.fingerprint)
+        except OSError as error:
+            raise InputError(f"--manifest {manifest}: cannot write it ({error.strerror})") from None
+    return episodes
+
+
+def stage_backbone(
+    benchmark: Benchmark, name: str, checkpoint: Path | None, cache_dir: Path
+) -> tuple[BackboneSpec, str, int]:
+    """Load the checkpoint and put its tensors where every worker finds them.
+
+    Returns:
+        The workers' spec, what was matched (one line), and the number of parameters.
+
+    Raises:
+        InputError: there is no checkpoint, or it does not fit the backbone.
+    """
+    path = checkpoint or packaged_checkpoint(benchmark, name)
+    module = create_backbone(name, benchmark.channels, benchmark.image_size, torch_generator(0, "backbone"))
+    report = load_checkpoint(path, module)
+    found = state_hash(module)
+    staged = cache_dir / "backbones" / f"{name}-{found}.safetensors"
+    if not staged.exists():
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(staged, module, {"source": str(path)})
+    spec = BackboneSpec(
+        name=name, channels=benchmark.channels, image_size=benchmark.image_size, checkpoint=str(staged),
+        state_hash=found, mean=benchmark.mean, std=benchmark.std,
+    )  # fmt: skip
+    return spec, report.describe(), n_parameters(module)
+
+
+def packaged_checkpoint(benchmark: Benchmark, name: str) -> Path:
+    """Return the embedding that comes with the package.
+
+    Raises:
+        InputError: there is none for this benchmark and backbone.
+    """
+    path = PACKAGED_CHECKPOINTS / f"{name}_{benchmark.name.removesuffix('-one-shot').replace('-', '_')}.safetensors"
+    if not path.exists() or benchmark.image_size != 28:
+        raise InputError(
+            f"no embedding for benchmark '{benchmark.name}' at {benchmark.image_size} px with backbone '{name}' comes "
+            "with the package; give --checkpoint FILE, or train one: python jobs/pretrain.py "
+            f"--benchmark {benchmark.name} --backbone {name} --out FILE.safetensors"
+        )
+    return path
+
+
+def session_information(command: list[str]) -> dict[str, Any]:
+    """Return what is worth knowing about this process: the command, versions and the code's git commit."""
+    return {
+        "command": command,
+        "versions": {"rayfs": rayfs.__version__, "torch": torch.__version__, "python": sys.version.split()[0]},
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the checkout the package runs from, None where it is none."""
+    folder = Path(rayfs.__file__).parents[1]
+    if not (folder / ".git").exists():
+        return None
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None

@@ -1,0 +1,136 @@
+"""The main job: from flags to an experiment, to rows, to the table people read."""
+
+import os
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from rayfs.benchmarks.episodes import Protocol
+from rayfs.benchmarks.registry import open_benchmark
+from rayfs.benchmarks.tables import cache_folder
+from rayfs.command_line import EXIT_FAILED, EXIT_OK
+from rayfs.distributed.eval_config import EvalConfig
+from rayfs.distributed.evaluate import evaluate
+from rayfs.distributed.experiment import Experiment, prepare_experiment, session_information
+from rayfs.distributed.plan import describe_plan
+from rayfs.errors import InputError
+from rayfs.evaluation.run_directory import RunDirectory
+from rayfs.evaluation.table import error_table, result_table
+from rayfs.methods.recipes import FrozenConfig, LabelHallucConfig, default_protocol, label_halluc_config
+from rayfs.methods.registry import MethodConfig
+
+
+def run_label_halluc_eval(config: EvalConfig, command: list[str]) -> int:
+    """Do what the flags ask, print what people look at, and return the exit code.
+
+    Raises:
+        InputError: wrong input, mostly before any work.
+    """
+    started = time.monotonic()
+    refuse_lost_outputs(config)
+    cache_dir = cache_folder()
+    experiment = build_experiment(config, cache_dir)
+    print(describe(experiment))
+    if config.plan:
+        print(describe_plan(experiment, config, cache_dir))
+        return EXIT_OK
+    if config.check:
+        if config.out is not None:
+            check_run(experiment, config.out)
+        print("check passed: flags, data, checkpoint" + (" and run directory" if config.out else ""))
+        return EXIT_OK
+    assert config.out is not None  # EvalConfig requires it here
+    with open_run(experiment, config.out, command) as run:
+        summary = evaluate(
+            experiment, run, workers=config.workers, cpus_per_worker=config.cpus_per_worker,
+            gpus_per_worker=config.gpus_per_worker, cache_dir=cache_dir, command=command,
+        )  # fmt: skip
+        print(describe_results(experiment, summary))
+        print(f"rows and summary.json: {run.location} ({time.monotonic() - started:.0f} s)")
+        failed = [row for row in run.rows() if row.status == "failed"]
+    for row in failed[:3]:
+        print(f"\nepisode {row.episode}, {row.method}: failed {row.attempt} times\n{row.error.strip()}")
+    if failed:
+        print(f"\n{len(failed)} rows failed; they count in no figure. Rerun the command to try them again")
+    return EXIT_FAILED if failed else EXIT_OK
+
+
+def build_experiment(config: EvalConfig, cache_dir: Path) -> Experiment:
+    """Fill in the benchmark's defaults and check everything that can be checked without Ray."""
+    benchmark = open_benchmark(config.benchmark, config.data, config.image_size)
+    defaults = default_protocol(config.benchmark)
+    chosen = {name: getattr(config, name) or default for name, default in defaults.items()}
+    n_episodes = chosen.pop("episodes")
+    protocol = Protocol(**chosen, split=config.split, seed=config.seed)
+    return prepare_experiment(
+        benchmark=benchmark, protocol=protocol, n_episodes=n_episodes, manifest=config.manifest,
+        methods=method_configs(config, protocol), backbone=config.backbone, checkpoint=config.checkpoint,
+        cache_dir=cache_dir,
+    )  # fmt: skip
+
+
+def method_configs(config: EvalConfig, protocol: Protocol) -> dict[str, MethodConfig]:
+    """Return the configuration of each asked method; the baseline sees the same support views."""
+    given = {field.name: getattr(config, field.name, None) for field in fields(LabelHallucConfig)}
+    finetuning = label_halluc_config(config.benchmark, protocol.n_way, protocol.n_shot, given)
+    frozen = FrozenConfig(support_views=finetuning.support_views, c=finetuning.c)
+    known: dict[str, MethodConfig] = {"lr": frozen, "label-halluc": finetuning}
+    return {name: known[name] for name in config.methods}
+
+
+def open_run(experiment: Experiment, out: str, command: list[str]) -> RunDirectory:
+    """Create or resume the run directory."""
+    return RunDirectory(out).open(experiment.identity(), session_information(command), method_identities(experiment))
+
+
+def check_run(experiment: Experiment, out: str) -> None:
+    """Refuse a run directory that holds a run with other settings; writes nothing."""
+    RunDirectory(out).refuse_other(experiment.identity(), method_identities(experiment))
+
+
+def method_identities(experiment: Experiment) -> dict[str, dict[str, Any]]:
+    """Return every method's configuration as plain values."""
+    return {
+        name: {field.name: getattr(method, field.name) for field in fields(method)}
+        for name, method in experiment.methods.items()
+    }
+
+
+def refuse_lost_outputs(config: EvalConfig) -> None:
+    """Refuse relative outputs inside a submitted Ray job, whose working directory is a temporary copy."""
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
+        return
+    for flag, value in (("--out", config.out), ("--manifest", config.manifest)):
+        if value is not None and "://" not in str(value) and not Path(value).is_absolute():
+            raise InputError(
+                f"{flag} is '{value}', but a submitted job runs in a temporary copy of the working directory, which is "
+                "removed; give an absolute path on storage that the head node keeps, or a URI"
+            )
+
+
+def describe(experiment: Experiment) -> str:
+    """Return what is about to run, in three lines."""
+    benchmark, protocol = experiment.benchmark, experiment.protocol
+    return (
+        f"{benchmark.name}: {len(experiment.episodes)} episodes, {protocol.n_way}-way {protocol.n_shot}-shot, "
+        f"{protocol.n_query} queries a class, from {len(experiment.novel.class_names)} {protocol.split} classes; "
+        f"{experiment.n_base:,} base images of {len(experiment.base.class_names)} classes, {benchmark.image_size} px\n"
+        f"{experiment.backbone.name} ({experiment.n_parameters:,} parameters): {experiment.checkpoint_report}\n"
+        + "\n".join(f"{name}: {_settings(config)}" for name, config in experiment.methods.items())
+    )
+
+
+def describe_results(experiment: Experiment, summary: dict[str, Any]) -> str:
+    """Return the final table, and error rates beside published ones where the benchmark has them."""
+    table = "\n" + result_table(summary, baseline_label="frozen LR")
+    published = experiment.benchmark.published_errors
+    if published and experiment.protocol.split == "test":
+        n_trials = len(experiment.episodes) * experiment.protocol.n_way * experiment.protocol.n_query
+        table += f"\nerror over {n_trials} trials, beside published figures (minimal background set)\n"
+        table += error_table(summary, published)
+    return table
+
+
+def _settings(config: MethodConfig) -> str:
+    return ", ".join(f"{field.name} {getattr(config, field.name)}" for field in fields(config))

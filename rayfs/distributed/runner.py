@@ -1,0 +1,147 @@
+"""Run episodes over a pool of actors: every episode once, whatever dies.
+
+A hand-written `ray.wait` loop, because `ray.util.ActorPool` forgets which item a dead actor held. The driver alone
+hands out work, counts attempts and passes rows on; an actor gets work only after its `prepare` has answered, because a
+call to an actor that waits for room to restart hangs.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from rayfs.benchmarks.episodes import Episode
+from rayfs.distributed.worker import EpisodeWorker, WorkerSpec
+from rayfs.errors import InputError
+from rayfs.evaluation.rows import Row
+from rayfs.hashing import stable_hash
+
+MAX_ATTEMPTS = 3
+"""An episode that fails this often is quarantined: reported as failed, never averaged away."""
+
+WAIT_S = 1.0
+RESTART_PAUSE_S = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolSize:
+    """How many workers, and what each of them holds."""
+
+    workers: int
+    cpus_per_worker: float
+    gpus_per_worker: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkItem:
+    """One episode and the methods that still have to solve it."""
+
+    episode: Episode
+    methods: tuple[str, ...]
+    attempt: int = 1
+
+
+OnRows = Callable[[list[Row], bool], None]
+"""Called with final rows of one episode, and whether that was all of it (a method of it may be tried again)."""
+
+
+class EpisodePool:
+    """A pool of `EpisodeWorker` actors and the loop that feeds them."""
+
+    def __init__(self, spec: WorkerSpec, size: PoolSize) -> None:
+        import ray
+
+        self._ray, self._spec = ray, spec
+        options = {
+            "num_cpus": size.cpus_per_worker,
+            "num_gpus": size.gpus_per_worker,
+            "scheduling_strategy": "SPREAD",
+            "max_restarts": -1,
+            "max_task_retries": 0,
+        }
+        self._new_actor = lambda: ray.remote(EpisodeWorker).options(**options).remote(spec)
+        self._idle: list = []
+        self._preparing: dict = {}
+        self._running: dict = {}
+        for _ in range(size.workers):
+            self._prepare(self._new_actor())
+
+    def run(self, items: Iterable[WorkItem], on_rows: OnRows, on_tick: Callable[[], None]) -> None:
+        """Solve all `items`; `on_rows` gets final rows as they come, `on_tick` is called at least every second.
+
+        Raises:
+            InputError: a worker cannot be prepared (its node lacks the data).
+        """
+        todo = deque(items)
+        while todo or self._running:
+            while self._idle and todo:
+                actor, item = self._idle.pop(), todo.popleft()
+                reference = actor.run.remote(item.episode, list(item.methods), item.attempt)
+                self._running[reference] = (actor, item)
+            waiting = [*self._running, *self._preparing]
+            finished, _ = self._ray.wait(waiting, num_returns=1, timeout=WAIT_S)
+            for reference in finished:
+                if reference in self._preparing:
+                    self._finish_preparing(reference)
+                else:
+                    todo.extend(self._finish_episode(reference, on_rows))
+            on_tick()
+
+    def close(self) -> None:
+        """Kill the actors; episodes in flight are lost and will be redone by a resumed run."""
+        busy = [actor for actor, _ in self._running.values()]
+        for actor in [*self._idle, *self._preparing.values(), *busy]:
+            self._ray.kill(actor)
+
+    def _prepare(self, actor) -> None:
+        self._preparing[actor.prepare.remote()] = actor
+
+    def _finish_preparing(self, reference) -> None:
+        actor = self._preparing.pop(reference)
+        try:
+            self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            raise _cause(error) from None
+        except self._ray.exceptions.RayActorError as error:
+            self._replace(actor, error)
+        else:
+            self._idle.append(actor)
+
+    def _finish_episode(self, reference, on_rows: OnRows) -> list[WorkItem]:
+        """Pass on the rows of a finished episode; return what has to be tried again."""
+        actor, item = self._running.pop(reference)
+        try:
+            rows = self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:  # the worker's own code, outside the methods
+            rows = self._failed_rows(item, str(error))
+            self._idle.append(actor)
+        except self._ray.exceptions.RayError as error:
+            rows = self._failed_rows(item, f"the worker died: {error}")
+            self._replace(actor, error)
+        else:
+            self._idle.append(actor)
+        failed = tuple(row.method for row in rows if row.status == "failed")
+        again = bool(failed) and item.attempt < MAX_ATTEMPTS
+        on_rows([row for row in rows if not (again and row.status == "failed")], not again)
+        return [replace(item, methods=failed, attempt=item.attempt + 1)] if again else []
+
+    def _replace(self, actor, error: Exception) -> None:
+        """Wait for a restarting actor behind a new `prepare`; one that will never restart gets a successor."""
+        time.sleep(RESTART_PAUSE_S)
+        died = isinstance(error, self._ray.exceptions.ActorDiedError)
+        self._prepare(self._new_actor() if died else actor)
+
+    def _failed_rows(self, item: WorkItem, reason: str) -> list[Row]:
+        return [
+            Row(
+                episode=item.episode.index, method=method, status="failed", attempt=item.attempt,
+                episode_hash=item.episode.hash, config_hash=stable_hash(self._spec.methods[method]), error=reason,
+            )
+            for method in item.methods
+        ]  # fmt: skip
+
+
+def _cause(error: Exception) -> Exception:
+    """Return the InputError inside a task error, so that the user reads its one message."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, InputError) else error

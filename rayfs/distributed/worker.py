@@ -1,0 +1,109 @@
+"""The actor that solves episodes: one process, one device, every episode from the same frozen world."""
+
+import os
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rayfs.benchmarks.augmentation import Augmentation
+from rayfs.benchmarks.episodes import Episode, Protocol
+from rayfs.benchmarks.tables import open_table
+from rayfs.distributed.bank import BackboneSpec
+from rayfs.engine.bank import open_bank
+from rayfs.engine.process import configure_process
+from rayfs.evaluation.rows import Row
+from rayfs.hashing import stable_hash
+from rayfs.methods.method import Task, World
+from rayfs.methods.registry import MethodConfig, create_method
+from rayfs.randomness import EpisodeRandomness
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSpec:
+    """All a worker needs, small and plain: Ray gives it again to every restarted actor."""
+
+    cache_dir: str
+    base_fingerprint: str
+    features_path: str
+    novel_fingerprint: str
+    backbone: BackboneSpec
+    augmentation: Augmentation
+    protocol: Protocol
+    methods: dict[str, MethodConfig]
+    n_threads: int
+    gpu: bool
+
+
+class EpisodeWorker:
+    """Solves one episode at a time. Becomes an actor through `ray.remote`; also runs without Ray."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._spec = spec  # nothing that can fail happens here: Ray never restarts an actor whose constructor raised
+
+    def prepare(self) -> str:
+        """Load the world; call before the first episode, and again after a restart. Returns where the worker runs.
+
+        Raises:
+            InputError: this node's cache lacks the tables or features.
+        """
+        spec = self._spec
+        configure_process(spec.n_threads)
+        device = torch.device("cuda" if spec.gpu else "cpu")
+        cache_dir = Path(spec.cache_dir)
+        self._novel = open_table(cache_dir, spec.novel_fingerprint)
+        self._world = World(
+            backbone=spec.backbone.load(device),
+            bank=open_bank(cache_dir, spec.base_fingerprint, Path(spec.features_path)),
+            augmentation=spec.augmentation,
+            mean=spec.backbone.mean,
+            std=spec.backbone.std,
+            device=device,
+        )
+        return f"{os.uname().nodename}/{os.getpid()}"
+
+    def run(self, episode: Episode, methods: list[str], attempt: int) -> list[Row]:
+        """Solve `episode` with each of `methods`; a method that raises gives a failed row with its traceback."""
+        return [self._solve(episode, method, attempt) for method in methods]
+
+    def _solve(self, episode: Episode, method: str, attempt: int) -> Row:
+        started = time.perf_counter()
+        config = self._spec.methods[method]
+        known: dict[str, Any] = {
+            "episode": episode.index, "method": method, "attempt": attempt, "episode_hash": episode.hash,
+            "config_hash": stable_hash(config), "device": device_name(self._world.device),
+            "node": os.uname().nodename, "worker": str(os.getpid()),
+        }  # fmt: skip
+        protocol = self._spec.protocol
+        labels = np.repeat(np.arange(protocol.n_way), protocol.n_query)
+        try:
+            randomness = EpisodeRandomness(seed=protocol.seed, index=episode.index)
+            solution = create_method(config).solve(self._task(episode), self._world, randomness)
+            if not torch.isfinite(solution.logits).all():
+                raise FloatingPointError(f"{method} gave logits that are not finite; lower its learning rates")
+        except Exception:
+            return Row(status="failed", seconds=time.perf_counter() - started, error=traceback.format_exc(), **known)
+        predictions = solution.logits.argmax(dim=1).numpy()
+        return Row(
+            status="ok", accuracy=float((predictions == labels).mean()), predictions=predictions.tolist(),
+            labels=labels.tolist(), steps=solution.steps, loss_kl=solution.loss_kl, loss_ce=solution.loss_ce,
+            seconds=time.perf_counter() - started, error="", **known,
+        )  # fmt: skip
+
+    def _task(self, episode: Episode) -> Task:
+        n_way, n_shot = episode.support_rows.shape
+        return Task(
+            support_images=self._novel.take(episode.support_rows.ravel()),
+            support_labels=torch.arange(n_way).repeat_interleave(n_shot),
+            query_images=self._novel.take(episode.query_rows.ravel()),
+            n_way=n_way,
+        )
+
+
+def device_name(device: torch.device) -> str:
+    """Return the GPU's name, or 'cpu'."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

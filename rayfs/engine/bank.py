@@ -1,0 +1,81 @@
+"""BaseBank: the base images and their features under one frozen backbone, computed once, mapped by every worker.
+
+A bank is named by (backbone state, table), so it can never be stale: other weights or other images are another bank.
+N images, D features.
+"""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from rayfs.benchmarks.tables import ImageTable, open_table
+from rayfs.engine.features import embed
+from rayfs.errors import InputError
+from rayfs.hashing import stable_hash
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BaseBank:
+    """Base images and features, both read-only memory maps that all processes of a machine share.
+
+    Arguments:
+        table: the base images.
+        features: (N, D) float32, not normalised, of the images without augmentation.
+        path: the file of the features.
+    """
+
+    table: ImageTable
+    features: np.ndarray
+    path: Path
+
+    def take_features(self, rows: np.ndarray) -> torch.Tensor:
+        """Copy the features of `rows` (n,) into a new tensor (n, D)."""
+        return torch.from_numpy(self.features[np.asarray(rows)])
+
+
+def bank_path(cache_dir: Path, fingerprint: str, backbone_hash: str, mean: tuple, std: tuple) -> Path:
+    """Return the file of the features that a backbone gives the images of a table."""
+    return cache_dir / "features" / f"{stable_hash([fingerprint, backbone_hash, mean, std])}.npy"
+
+
+def open_bank(cache_dir: Path, fingerprint: str, features_path: Path) -> BaseBank:
+    """Map a finished bank into memory.
+
+    Raises:
+        InputError: it is not in this machine's cache, or does not fit its table.
+    """
+    if not features_path.exists():
+        raise InputError(
+            f"the features {features_path} are not on this machine; on a cluster, RAYFS_CACHE must name "
+            "a folder that every node shares"
+        )
+    table = open_table(cache_dir, fingerprint)
+    features = np.load(features_path, mmap_mode="r")
+    if len(features) != len(table):
+        raise InputError(f"{features_path} has {len(features)} rows but its table {len(table)}; remove the file")
+    return BaseBank(table=table, features=features, path=features_path)
+
+
+def save_features(path: Path, features: np.ndarray) -> None:
+    """Write features (N, D); the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+        np.save(file, features.astype(np.float32))
+    Path(file.name).chmod(0o644)
+    Path(file.name).replace(path)
+
+
+def embed_table(
+    table: ImageTable, backbone: nn.Module, prepare: Callable[[torch.Tensor], torch.Tensor], device: torch.device
+) -> np.ndarray:
+    """Return the features (N, D) float32 of `table`, made in this process; the reference of the Ray pipeline."""
+    parts = [
+        embed(backbone, table.take(np.arange(start, min(start + 4096, len(table)))), prepare, device).cpu().numpy()
+        for start in range(0, len(table), 4096)
+    ]
+    return np.concatenate(parts)

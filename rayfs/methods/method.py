@@ -1,0 +1,71 @@
+"""What a method is: a function from an episode's images and a world to the logits of its queries.
+
+Shapes: S = n_way n_shot support images, Q = n_way n_query query images, H x W pixels, C channels, K = n_way classes.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from rayfs.benchmarks.augmentation import Augmentation, apply_views, draw_views, normalize, plain_view
+from rayfs.engine.bank import BaseBank
+from rayfs.randomness import EpisodeRandomness
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Task:
+    """What a method sees of an episode. The labels of the queries are not in it."""
+
+    support_images: torch.Tensor
+    """(S, H, W, C) uint8."""
+    support_labels: torch.Tensor
+    """(S,) int64 in [0, n_way)."""
+    query_images: torch.Tensor
+    """(Q, H, W, C) uint8."""
+    n_way: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class World:
+    """What all episodes of a worker share; nothing in it may be changed."""
+
+    backbone: nn.Module
+    """Frozen, in eval mode, on `device`; methods that finetune copy it."""
+    bank: BaseBank
+    augmentation: Augmentation
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    device: torch.device
+
+    def plain(self, images: torch.Tensor) -> torch.Tensor:
+        """Return network inputs (n, C, H, W) of uint8 images (n, H, W, C), without augmentation."""
+        return normalize(plain_view(images.to(self.device)), self.mean, self.std)
+
+    def views(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Return network inputs (n, C, H, W): one random view of each uint8 image (n, H, W, C)."""
+        drawn = draw_views(len(images), self.augmentation, generator)
+        return normalize(apply_views(images.to(self.device), self.augmentation, drawn), self.mean, self.std)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Solution:
+    """What a method returns."""
+
+    logits: torch.Tensor
+    """(Q, K) float32."""
+    steps: int = 0
+    """Optimisation steps taken."""
+    loss_kl: float | None = None
+    """Distillation loss of the last step, if there is one."""
+    loss_ce: float | None = None
+    """Support cross-entropy of the last step, if there is one."""
+
+
+class Method(Protocol):
+    """Solves one episode; touches no disk, no Ray and no global state."""
+
+    def solve(self, task: Task, world: World, randomness: EpisodeRandomness) -> Solution:
+        """Return the logits of the queries of `task`."""
+        ...
