@@ -47,7 +47,7 @@ def decode(encoded: bytes, *, channels: int, image_size: int, where: str) -> Dec
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own, lower, limit comes next
-            image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+            image: Image.Image = Image.open(io.BytesIO(encoded), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise InputError(
                 f"{where}: {image.width} x {image.height} pixels are more than the limit of {MAX_PIXELS:,}; "

@@ -5,6 +5,7 @@ same for every number of blocks, workers and machines. Everything runs to its en
 Data beside actors that hold all CPUs waits for ever.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,7 @@ from rayfs.distributed.runtime import Resources
 from rayfs.engine.bank import BaseBank, bank_path, open_bank, save_features
 from rayfs.engine.features import BATCH, embed
 from rayfs.engine.process import configure_process
+from rayfs.engine.progress import WorkProgress
 from rayfs.errors import InputError
 from rayfs.randomness import torch_generator
 
@@ -59,15 +61,35 @@ def ensure_bank(source: Source, spec: BackboneSpec, cache_dir: Path, resources: 
     signature = table_signature(source, channels=spec.channels, image_size=spec.image_size)
     table = find_table(cache_dir, signature)
     if table is None or not _features_path(cache_dir, table, spec).exists():
-        table = _build(source, signature, spec, cache_dir, resources)
+        _run_build(source, signature, spec, cache_dir, resources)
+        table = find_table(cache_dir, signature)
+        assert table is not None, "the build has just written it"
     return open_bank(cache_dir, table.fingerprint, _features_path(cache_dir, table, spec))
+
+
+def _run_build(source: Source, signature: str, spec: BackboneSpec, cache_dir: Path, resources: Resources) -> None:
+    """Build in a task on this node, whose log takes Ray Data's chatter, and show how far it is."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    task = ray.remote(_build).options(num_cpus=0, num_returns="streaming", max_retries=0, scheduling_strategy=here)
+    progress = WorkProgress(f"base bank ({spec.name} features)", "images", source.count())
+    print(f"building the base bank: {progress.total:,} images", flush=True)
+    try:
+        for n_images in task.remote(source, signature, spec, cache_dir, resources):
+            progress.add(ray.get(n_images))
+    except ray.exceptions.RayTaskError as error:
+        raise task_cause(error) from None
+    print(progress.line(), flush=True)
 
 
 def _features_path(cache_dir: Path, table: ImageTable, spec: BackboneSpec) -> Path:
     return bank_path(cache_dir, table.fingerprint, spec.state_hash, spec.mean, spec.std)
 
 
-def _build(source: Source, signature: str, spec: BackboneSpec, cache_dir: Path, resources: Resources) -> ImageTable:
+def _build(source: Source, signature: str, spec: BackboneSpec, cache_dir: Path, resources: Resources) -> Iterator[int]:
+    """Write table and features; yields the number of images after each batch."""
     writer = TableWriter(cache_dir, channels=spec.channels, image_size=spec.image_size)
     features, errors = [], []
     try:
@@ -76,6 +98,7 @@ def _build(source: Source, signature: str, spec: BackboneSpec, cache_dir: Path, 
             errors += batch["error"][bad].tolist()
             writer.add(batch["image"][~bad], batch["class_name"][~bad].tolist(), _keys(batch["key"][~bad]))
             features.append(batch["feature"][~bad])
+            yield len(bad)
         if errors:
             more = f" (and {len(errors) - 1} more images like it)" if len(errors) > 1 else ""
             raise InputError(f"{min(errors)}{more}")
@@ -83,13 +106,13 @@ def _build(source: Source, signature: str, spec: BackboneSpec, cache_dir: Path, 
     finally:
         writer.abandon()
     save_features(_features_path(cache_dir, table, spec), np.concatenate(features)[order])
-    return table
 
 
 def _pipeline(source: Source, spec: BackboneSpec, resources: Resources) -> Iterator[dict[str, np.ndarray]]:
     """Yield batches of image (n, S, S, C), key, class_name, feature (n, D) and error, in no particular order."""
     import ray.data
 
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it reports every execution at length
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -102,8 +125,9 @@ def _pipeline(source: Source, spec: BackboneSpec, resources: Resources) -> Itera
     gpus = int(resources.gpus)
     # Less than one CPU each, and one pool slot fewer than there are CPUs: reading and decoding need room beside it.
     pool = ray.data.ActorPoolStrategy(size=gpus or max(1, int(resources.cpus) - 1))
+    # Another share of a CPU than the actors': else Ray Data fuses decoding into them, and GPUs wait for it.
     decoded = encoded.map_batches(
-        Decoder(source, spec.channels, spec.image_size), batch_size=1024, batch_format="numpy", num_cpus=0.5,
+        Decoder(source, spec.channels, spec.image_size), batch_size=1024, batch_format="numpy", num_cpus=0.25,
         compute=ray.data.TaskPoolStrategy(),
     )  # fmt: skip
     embedded = decoded.map_batches(
@@ -137,7 +161,7 @@ class Decoder:
             images, labels = batch[self._source.image_column], batch[self._source.label_column]
             for image, label, path in zip(images, labels, batch["path"], strict=True):
                 if label in names:
-                    yield names[label], partial(encoded_row, image["bytes"], names[label], f"{path}, {image['path']}")
+                    yield names[label], partial(encoded_row, image["bytes"], names[label], _where(path, image))
         else:
             for path, name in zip(batch["path"], batch["class_name"], strict=True):
                 yield name, partial(read_file, str(Path(self._source.root) / path), name)
@@ -172,6 +196,16 @@ class Embedder:
 
     def _prepare(self, images: torch.Tensor) -> torch.Tensor:
         return normalize(plain_view(images), self._spec.mean, self._spec.std)
+
+
+def _where(path: str, image: dict) -> str:
+    return f"{path}, image '{image['path']}'" if image.get("path") else f"{path}, an image without a name"
+
+
+def task_cause(error: Exception) -> Exception:
+    """Return the InputError inside a Ray task error, so that the user reads its one message; else the error itself."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, InputError) else error
 
 
 def _keys(hexadecimal: np.ndarray) -> list[bytes]:

@@ -54,6 +54,7 @@ def evaluate(
             resources = cluster_resources()
             size = pool_size(resources, workers, cpus_per_worker, gpus_per_worker)
             bank = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources)
+            run.confirm("base_table", bank.table.fingerprint)
             _solve(experiment, run, items, size, worker_spec(experiment, bank, size, cache_dir), command)
     summary = summarise_run(experiment, run)
     run.write_summary(summary)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from rayfs.benchmarks.episodes import Episode
+from rayfs.distributed.bank import task_cause
 from rayfs.distributed.worker import EpisodeWorker, WorkerSpec
-from rayfs.errors import InputError
 from rayfs.evaluation.rows import Row
 from rayfs.hashing import stable_hash
 
@@ -101,7 +101,7 @@ class EpisodePool:
         try:
             self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
-            raise _cause(error) from None
+            raise task_cause(error) from None
         except self._ray.exceptions.RayActorError as error:
             self._replace(actor, error)
         else:
@@ -139,9 +139,3 @@ class EpisodePool:
             )
             for method in item.methods
         ]  # fmt: skip
-
-
-def _cause(error: Exception) -> Exception:
-    """Return the InputError inside a task error, so that the user reads its one message."""
-    cause = getattr(error, "cause", None)
-    return cause if isinstance(cause, InputError) else error

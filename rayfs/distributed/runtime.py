@@ -47,7 +47,6 @@ def connect() -> ModuleType:
 
     if not ray.is_initialized():
         _start(ray, address)
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
     return ray
 
 

@@ -55,7 +55,10 @@ def open_bank(cache_dir: Path, fingerprint: str, features_path: Path) -> BaseBan
             "a folder that every node shares"
         )
     table = open_table(cache_dir, fingerprint)
-    features = np.load(features_path, mmap_mode="r")
+    try:
+        features = np.load(features_path, mmap_mode="r")
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(f"{features_path} cannot be read ({error}); remove the file") from None
     if len(features) != len(table):
         raise InputError(f"{features_path} has {len(features)} rows but its table {len(table)}; remove the file")
     return BaseBank(table=table, features=features, path=features_path)
@@ -65,9 +68,14 @@ def save_features(path: Path, features: np.ndarray) -> None:
     """Write features (N, D); the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        np.save(file, features.astype(np.float32))
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(path)
+        try:
+            np.save(file, features.astype(np.float32))
+            file.flush()
+            Path(file.name).chmod(0o644)
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
 
 
 def embed_table(

@@ -19,8 +19,15 @@ def fit_logistic_regression(features: np.ndarray, labels: np.ndarray, c: float =
 
     Returns:
         W (K, D) and b (K,), float32; the rows of W sum to zero, as does b.
+
+    Raises:
+        ValueError: a class has no image, or there is one class only.
+        ConvergenceWarning: the solver stopped before the optimum.
     """
     n_classes = int(labels.max()) + 1
+    n_present = len(np.unique(labels))
+    if n_present != n_classes or n_classes < 2:
+        raise ValueError(f"{n_present} classes have images; expected every label from 0 to {max(1, n_classes - 1)}")
     # With two classes scikit-learn fits one vector w = w_1 - w_0. The multinomial optimum has w_1 = -w_0 = w / 2 and
     # hence the penalty 1/2 (||w/2||² + ||w/2||²) = 1/4 ||w||²: the binary problem with twice the weight on the loss.
     scale = 2.0 if n_classes == 2 else 1.0

@@ -29,10 +29,10 @@ def merge_manifest(
     """
     if existing is None:
         return {"format": FORMAT, "identity": identity, "methods": methods, "sessions": [information]}
-    _refuse(first_difference(existing.get("format"), FORMAT, "format"), location)
-    _refuse(first_difference(existing["identity"], identity), location)
+    refuse_difference(existing.get("format"), FORMAT, location, "format")
+    refuse_difference(existing["identity"], identity, location)
     for name in sorted(methods.keys() & existing["methods"].keys()):
-        _refuse(first_difference(existing["methods"][name], methods[name], f"methods.{name}"), location)
+        refuse_difference(existing["methods"][name], methods[name], location, f"methods.{name}")
     sessions = existing["sessions"]
     return {
         **existing,
@@ -65,8 +65,9 @@ def _text(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:200]}... ({len(text):,} characters)"
 
 
-def _refuse(difference: tuple[str, str, str] | None, location: str) -> None:
-    if difference:
+def refuse_difference(former: Any, now: Any, location: str, path: str = "") -> None:
+    """Raise an InputError that names the first difference of what the run at `location` was and is asked to be now."""
+    if difference := first_difference(former, now, path):
         path, former, now = difference
         raise InputError(
             f"{location} holds a run with other settings: {path} was {former} and is now {now}; "

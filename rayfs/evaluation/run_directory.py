@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 from rayfs.errors import InputError
 from rayfs.evaluation.lock import WriterLock
-from rayfs.evaluation.manifest import merge_manifest
+from rayfs.evaluation.manifest import merge_manifest, refuse_difference
 from rayfs.evaluation.parts import (
     EPISODES,
     encode_part,
@@ -177,6 +177,19 @@ class RunDirectory:
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Replace `manifest.json` atomically."""
         self.write_file(MANIFEST, _json(manifest))
+
+    def confirm(self, name: str, value: str) -> None:
+        """Record what only work can tell of the run, such as the hash of its base images; compare it on a resume.
+
+        Raises:
+            InputError: if the run has another value.
+        """
+        manifest = self.manifest()
+        assert manifest is not None, "open the run directory before writing"
+        confirmed = {**manifest.get("confirmed", {}), name: value}
+        refuse_difference({**confirmed, **manifest.get("confirmed", {})}, confirmed, self.location)
+        if confirmed != manifest.get("confirmed"):
+            self.write_manifest({**manifest, "confirmed": confirmed})
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Replace `summary.json` atomically."""

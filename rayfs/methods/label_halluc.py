@@ -80,7 +80,7 @@ class LabelHallucination:
             losses = step(network, optimizer, base_x, pseudo_logits, support_x, labels, config)
         loss_kl, loss_ce = losses.tolist()
         network.eval()
-        with torch.inference_mode():
+        with torch.no_grad():
             logits = network(world.plain(task.query_images)).float().cpu()
         return Solution(logits=logits, steps=config.steps, loss_kl=loss_kl, loss_ce=loss_ce)
 
@@ -156,13 +156,12 @@ def step(
 
 @contextmanager
 def running_statistics_kept(network: nn.Module) -> Iterator[None]:
-    """Let batch norm use batch statistics inside the block without moving its running ones."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
+    """Let batch norm use batch statistics inside the block without moving its running ones or their batch counter."""
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
     for norm in norms:
-        norm.momentum = 0.0
+        norm.track_running_stats = False
     try:
         yield
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        for norm in norms:
+            norm.track_running_stats = True

@@ -1,7 +1,7 @@
 """Settings of the methods and the released recipes. No torch here, so that a command line opens fast."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rayfs.errors import InputError
 
@@ -48,6 +48,10 @@ class FrozenConfig:
     c: float = 1.0
     """Inverse penalty of the logistic regression (released code)."""
 
+    def __post_init__(self) -> None:
+        _refuse_below_one(self, "support_views")
+        _refuse_unless_positive(self, "c")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LabelHallucConfig:
@@ -90,17 +94,33 @@ class LabelHallucConfig:
     """The finetuned head sees features of unit length (`--norm_feat`)."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "support_views", "base_batch"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")
-        for name in ("temperature", "lr", "head_lr", "c"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise InputError(f"{name} is {getattr(self, name)}; expected a positive number")
+        _refuse_below_one(self, "steps", "support_views", "base_batch")
+        _refuse_unless_positive(self, "temperature", "lr", "head_lr", "c")
+        _refuse_unknown_choices(self)
         for name in ("lambda_kl", "lambda_ce", "weight_decay"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"{name} is {getattr(self, name)}; expected zero or a positive number")
         if not 0 <= self.momentum < 1:
             raise InputError(f"momentum is {self.momentum}; expected 0 or more, and less than 1")
+
+
+def _refuse_below_one(config: object, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise InputError(f"{name} is {getattr(config, name)}; expected at least 1")
+
+
+def _refuse_unless_positive(config: object, *names: str) -> None:
+    for name in names:
+        if not 0 < getattr(config, name) < float("inf"):
+            raise InputError(f"{name} is {getattr(config, name)}; expected a positive number")
+
+
+def _refuse_unknown_choices(config: object) -> None:
+    """Refuse a word that a `Literal` field does not list: the methods would take it for the field's other word."""
+    for name, hint in get_type_hints(type(config)).items():
+        if get_origin(hint) is Literal and getattr(config, name) not in get_args(hint):
+            raise InputError(f"{name} is '{getattr(config, name)}'; expected {' or '.join(get_args(hint))}")
 
 
 def released_support_views(n_shot: int) -> int:

@@ -34,15 +34,23 @@ class PretrainConfig:
     validation_n_shot: int = 1
     """Support images a class of the validation episodes."""
     validation_episodes: int = 200
-    """Validation episodes, the same every epoch; frozen features and logistic regression."""
+    """Validation episodes, 2 or more, the same every epoch; frozen features and logistic regression."""
     seed: int = 0
     """Root seed of initialisation, order, views and validation episodes."""
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
             raise InputError(f"--objective is '{self.objective}'; expected one of {', '.join(OBJECTIVES)}")
-        for name in ("epochs", "batch", "validation_episodes"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected at least 1")
-        if self.lr <= 0:
-            raise InputError(f"--lr is {self.lr}; expected a positive number")
+        least = {"epochs": 1, "batch": 1, "validation_n_way": 2, "validation_n_shot": 1, "validation_episodes": 2}
+        for name, minimum in least.items():
+            if getattr(self, name) < minimum:
+                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected at least {minimum}")
+        for name in ("lr", "lr_decay"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected a positive number")
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"--momentum is {self.momentum}; expected 0 or more, and less than 1")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise InputError(f"--weight-decay is {self.weight_decay}; expected zero or a positive number")
+        if not all(0 < share <= 1 for share in self.decay_at):
+            raise InputError(f"--decay-at is {self.decay_at}; expected shares of the epochs, above 0 and up to 1")

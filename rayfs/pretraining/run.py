@@ -1,5 +1,6 @@
 """One pretraining run: tables in, the best epoch's checkpoint and its sidecar out."""
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -11,17 +12,18 @@ import numpy as np
 import torch
 
 import rayfs
+from rayfs.backbones.checkpoint_files import SAFETENSORS_SUFFIX, write_failures_explained
 from rayfs.backbones.checkpoints import save_checkpoint
 from rayfs.backbones.registry import create_backbone, n_parameters
 from rayfs.benchmarks.registry import Benchmark, open_benchmark
 from rayfs.benchmarks.tables import cache_folder, load_table
 from rayfs.engine.process import configure_process
+from rayfs.engine.progress import WorkProgress
 from rayfs.errors import InputError
 from rayfs.pretraining.config import PretrainConfig
 from rayfs.pretraining.train import EpochReport, Trainer, validate
+from rayfs.pretraining.validation import validation_protocol
 from rayfs.randomness import torch_generator
-
-PRINT_EVERY_S = 10.0
 
 
 def run_pretraining(
@@ -38,33 +40,36 @@ def run_pretraining(
 ) -> None:
     """Train `backbone` on the base classes and keep, at `out`, the epoch that is best on validation classes.
 
-    Ties go to the earlier epoch. The sidecar beside `out` holds the command, the configuration, the learning curve and
-    the versions. Prints progress.
+    Ties go to the earlier epoch. The sidecar beside `out` holds the command, the configuration, the learning curve up
+    to the epoch that was kept and the versions. Prints progress. Test classes are never opened.
 
     Raises:
         InputError: wrong names or data; before the first step.
     """
+    if threads < 0:
+        raise InputError(f"--threads is {threads}; expected 0 (all cores) or more")
     opened = open_benchmark(benchmark, data, image_size)
     chosen = pick_device(device)
     configure_process(threads or torch.get_num_threads())
     generator = torch_generator(config.seed, "backbone")
     module = create_backbone(backbone, opened.channels, opened.image_size, generator)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(out)
     cache = cache_folder()
     tables = [
         load_table(opened.source(split, cache), cache, channels=opened.channels, image_size=opened.image_size)
         for split in ("base", "validation")
     ]
+    validation_protocol(config, tables[1])  # refuses what does not fit now, not after the first epoch
     print(
         f"{backbone} ({n_parameters(module):,} parameters) on {opened.name}: {len(tables[0]):,} base images of "
         f"{len(tables[0].class_names)} classes, {len(tables[1].class_names)} validation classes, {chosen}"
     )
     trainer = Trainer(module, opened, tables[0], config, chosen)
-    progress = StepProgress(config.epochs * trainer.steps_per_epoch)
+    progress = WorkProgress("training", "steps", config.epochs * trainer.steps_per_epoch)
     curve: list[EpochReport] = []
     for epoch in range(1, config.epochs + 1):
         started = time.monotonic()
-        loss, train_accuracy = trainer.train_epoch(epoch, progress.step)
+        loss, train_accuracy = trainer.train_epoch(epoch, progress.add)
         trainer.backbone.eval()
         accuracies = validate(trainer.backbone, opened, tables[1], config, chosen)
         curve.append(_report(epoch, loss, train_accuracy, accuracies, time.monotonic() - started))
@@ -85,36 +90,23 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
-class StepProgress:
-    """Steps done, rate and time left; a line every ten seconds."""
-
-    def __init__(self, total: int) -> None:
-        self.total, self.done = total, 0
-        self._started = self._printed = time.monotonic()
-
-    def step(self) -> None:
-        """Count one step and print if it is time."""
-        self.done += 1
-        if time.monotonic() - self._printed >= PRINT_EVERY_S:
-            self._printed = time.monotonic()
-            print(self.line(), flush=True)
-
-    def line(self) -> str:
-        """Return 'steps done | rate | ETA'."""
-        rate = self.done / max(time.monotonic() - self._started, 1e-9)
-        left = (self.total - self.done) / max(rate, 1e-9)
-        return f"step {self.done:,}/{self.total:,} | {rate:.1f} steps/s | ETA {int(left) // 60}m{int(left) % 60:02d}s"
+def _make_folder(out: Path) -> None:
+    """Make the folder of `out`, refusing another ending and a place that cannot be written."""
+    if out.suffix != SAFETENSORS_SUFFIX:
+        raise InputError(f"--out is '{out}'; expected a file name that ends in {SAFETENSORS_SUFFIX}")
+    with write_failures_explained(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _report(epoch: int, loss: float, train: float, accuracies: np.ndarray, seconds: float) -> EpochReport:
-    half_width = 1.96 * accuracies.std(ddof=1) / len(accuracies) ** 0.5 if len(accuracies) > 1 else float("nan")
+    half_width = 1.96 * accuracies.std(ddof=1) / len(accuracies) ** 0.5
     return EpochReport(
         epoch=epoch, loss=loss, train_accuracy=train, validation_accuracy=float(accuracies.mean()),
         validation_half_width=float(half_width), seconds=seconds,
     )  # fmt: skip
 
 
-def _line(report: EpochReport, config: PretrainConfig, progress: StepProgress, kept: bool) -> str:
+def _line(report: EpochReport, config: PretrainConfig, progress: WorkProgress, kept: bool) -> str:
     return (
         f"epoch {report.epoch}/{config.epochs} | loss {report.loss:.3f} | base {100 * report.train_accuracy:.1f} | "
         f"validation {config.validation_n_way}-way {config.validation_n_shot}-shot "
@@ -132,7 +124,7 @@ def _sidecar(
         "channels": benchmark.channels,
         "image_size": benchmark.image_size,
         "training": asdict(config),
-        "command": " ".join(["python", *command]),
+        "command": shlex.join(["python", *command]),
         "curve": [asdict(report) for report in curve],
         "versions": {"rayfs": rayfs.__version__, "torch": torch.__version__, "python": sys.version.split()[0]},
         "date": datetime.now(UTC).date().isoformat(),

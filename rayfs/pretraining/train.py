@@ -12,16 +12,13 @@ from rayfs.backbones.heads import LinearHead
 from rayfs.backbones.registry import n_features
 from rayfs.backbones.regularisation import set_generator
 from rayfs.benchmarks.augmentation import apply_views, draw_views, normalize, plain_view
-from rayfs.benchmarks.episodes import Protocol
 from rayfs.benchmarks.registry import Benchmark
 from rayfs.benchmarks.tables import ImageTable
-from rayfs.engine.features import embed
+from rayfs.engine.bank import embed_table
 from rayfs.pretraining.config import PretrainConfig
 from rayfs.pretraining.cross_entropy import N_ROTATIONS, cross_entropy, rotations_as_classes
-from rayfs.pretraining.validation import few_shot_accuracy
+from rayfs.pretraining.validation import few_shot_accuracy, validation_protocol
 from rayfs.randomness import torch_generator
-
-VALIDATION_QUERIES = 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +100,11 @@ class Trainer:
 
 
 def learning_rate(config: PretrainConfig, epoch: int) -> float:
-    """Return the learning rate of 1-based `epoch`: one factor `lr_decay` for every decay point already passed."""
-    passed = sum(epoch > round(share * config.epochs) for share in config.decay_at)
+    """Return the learning rate of 1-based `epoch`: one factor `lr_decay` for every decay point already passed.
+
+    Decay points are rounded to whole epochs; the first epoch always has the full rate.
+    """
+    passed = sum(epoch > max(1, round(share * config.epochs)) for share in config.decay_at)
     return config.lr * config.lr_decay**passed
 
 
@@ -112,15 +112,7 @@ def validate(
     backbone: nn.Module, benchmark: Benchmark, table: ImageTable, config: PretrainConfig, device: torch.device
 ) -> np.ndarray:
     """Return the few-shot accuracy (n_episodes,) of the frozen `backbone` on the validation episodes of `config`."""
-    features = embed(
-        backbone,
-        table.take(np.arange(len(table))),
-        lambda images: normalize(plain_view(images), benchmark.mean, benchmark.std),
-        device,
+    features = embed_table(
+        table, backbone, lambda images: normalize(plain_view(images), benchmark.mean, benchmark.std), device
     )
-    n_query = min(VALIDATION_QUERIES, int(table.class_counts().min()) - config.validation_n_shot)
-    protocol = Protocol(
-        n_way=config.validation_n_way, n_shot=config.validation_n_shot, n_query=n_query, split="validation",
-        seed=config.seed,
-    )  # fmt: skip
-    return few_shot_accuracy(features.cpu().numpy(), table, protocol, config.validation_episodes)
+    return few_shot_accuracy(features, table, validation_protocol(config, table), config.validation_episodes)

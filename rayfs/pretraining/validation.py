@@ -5,6 +5,29 @@ import numpy as np
 from rayfs.benchmarks.episodes import Protocol, check_protocol, draw_episode
 from rayfs.benchmarks.tables import ImageTable
 from rayfs.engine.logistic_regression import fit_logistic_regression
+from rayfs.errors import InputError
+from rayfs.pretraining.config import PretrainConfig
+
+VALIDATION_QUERIES = 15
+"""Query images a class, or as many as the smallest class has left."""
+
+
+def validation_protocol(config: PretrainConfig, table: ImageTable) -> Protocol:
+    """Return how the validation episodes of `config` are drawn from `table`.
+
+    Raises:
+        InputError: the table has too few classes, or a class too few images.
+    """
+    n_query = min(VALIDATION_QUERIES, int(table.class_counts().min()) - config.validation_n_shot)
+    protocol = Protocol(
+        n_way=config.validation_n_way, n_shot=config.validation_n_shot, n_query=max(1, n_query), split="validation",
+        seed=config.seed,
+    )  # fmt: skip
+    try:
+        check_protocol(protocol, table.class_names, table.class_counts())
+    except InputError as error:
+        raise InputError(f"--validation-n-way, --validation-n-shot: {error}") from None
+    return protocol
 
 
 def few_shot_accuracy(features: np.ndarray, table: ImageTable, protocol: Protocol, n_episodes: int) -> np.ndarray:

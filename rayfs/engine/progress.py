@@ -1,0 +1,37 @@
+"""Progress of long work other than episodes: done, rate and time left, a line every ten seconds."""
+
+import time
+from collections.abc import Callable
+
+PRINT_EVERY_S = 10.0
+
+
+class WorkProgress:
+    """Counts `total` units of work.
+
+    Arguments:
+        label: what is done, for example "base bank".
+        unit: the plural of what is counted, for example "images".
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, label: str, unit: str, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.total, self.done = total, 0
+        self._label, self._unit, self._clock = label, unit, clock
+        self._started = self._printed = clock()
+
+    def add(self, n: int = 1) -> None:
+        """Count `n` more units, and print the line if the last one is ten seconds old."""
+        self.done += n
+        if self._clock() - self._printed >= PRINT_EVERY_S:
+            self._printed = self._clock()
+            print(self.line(), flush=True)
+
+    def line(self) -> str:
+        """Return 'label: done/total unit | rate | ETA'."""
+        rate = self.done / max(self._clock() - self._started, 1e-9)
+        left = round((self.total - self.done) / rate) if rate else 0
+        return (
+            f"{self._label}: {self.done:,}/{self.total:,} {self._unit} | {rate:,.1f} {self._unit}/s | "
+            f"ETA {left // 60}m{left % 60:02d}s"
+        )
