@@ -1,0 +1,13 @@
+"""Settings of every test: no cache and no data of the user's, one thread, as a worker has."""
+
+import os
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["RAYFS_CACHE"] = str(tmp_path_factory.mktemp("rayfs-cache"))

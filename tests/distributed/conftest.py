@@ -1,0 +1,38 @@
+"""One Ray cluster for all tests that need it, and a small experiment on real Omniglot images."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rayfs.distributed.eval_config import EvalConfig
+from rayfs.distributed.experiment import Experiment
+from rayfs.distributed.label_halluc_eval import build_experiment
+from rayfs.distributed.runtime import Resources
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def resources() -> Iterator[Resources]:
+    """A private local cluster with room for two workers, whatever the machine has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", "local")
+        patch.setattr("os.sched_getaffinity", lambda pid: {0, 1}, raising=False)
+        from rayfs.distributed.runtime import cluster_resources, connect
+
+        ray = connect()
+    yield cluster_resources()
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def experiment(cache_dir: Path) -> Experiment:
+    """Five-way one-shot episodes of validation characters, two steps each."""
+    config = EvalConfig(
+        split="validation", n_way=5, n_shot=1, n_query=3, episodes=6, steps=2, support_views=2, check=True
+    )
+    return build_experiment(config, cache_dir)

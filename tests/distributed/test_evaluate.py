@@ -1,0 +1,137 @@
+"""Rows do not depend on workers, order, deaths or resumes, and nothing fails silently."""
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rayfs.distributed.bank import ensure_bank
+from rayfs.distributed.evaluate import evaluate, missing_items, pool_size, worker_spec
+from rayfs.distributed.experiment import Experiment
+from rayfs.distributed.label_halluc_eval import open_run
+from rayfs.distributed.runner import MAX_ATTEMPTS, EpisodePool, PoolSize, WorkItem
+from rayfs.distributed.runtime import Resources
+from rayfs.distributed.worker import EpisodeWorker
+from rayfs.errors import InputError
+from rayfs.evaluation.rows import Row, scientific_columns
+
+pytestmark = pytest.mark.ray
+
+ONE, TWO = (PoolSize(workers=n, cpus_per_worker=1, gpus_per_worker=0) for n in (1, 2))
+
+
+@pytest.fixture(scope="module")
+def solve(experiment: Experiment, cache_dir: Path, resources: Resources) -> Callable[..., list[Row]]:
+    """Solve items on a fresh pool; `on_rows` may interfere."""
+    bank = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources)
+
+    def run(items: list[WorkItem], size: PoolSize, interfere: Callable[[list[Row]], None] = lambda rows: None):
+        rows: list[Row] = []
+        pool = EpisodePool(worker_spec(experiment, bank, size, cache_dir), size)
+
+        def on_rows(new: list[Row], episode_done: bool) -> None:
+            rows.extend(new)
+            interfere(new)
+
+        try:
+            pool.run(items, on_rows, lambda: None)
+        finally:
+            pool.close()
+        return rows
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(experiment: Experiment, cache_dir: Path, resources: Resources) -> list[Row]:
+    """The rows of one worker in this process, without any actor."""
+    bank = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources)
+    worker = EpisodeWorker(worker_spec(experiment, bank, ONE, cache_dir))
+    worker.prepare()
+    return [row for item in missing_items(experiment, set()) for row in worker.run(item.episode, list(item.methods), 1)]
+
+
+def test_one_and_two_workers_give_the_same_rows_bit_for_bit(solve, experiment, uninterrupted) -> None:
+    items = missing_items(experiment, set())
+    one, two = solve(items, ONE), solve(items[::-1], TWO)
+    assert len(one) == 12 and all(row.status == "ok" for row in one)
+    assert scientific_columns(one) == scientific_columns(two) == scientific_columns(uninterrupted)
+    assert len({row.worker for row in two}) == 2, "both workers took part"
+
+
+def test_a_worker_killed_in_mid_run_loses_nothing(solve, experiment, uninterrupted) -> None:
+    killed: list[int] = []
+
+    def kill_first_worker(rows: list[Row]) -> None:
+        if rows and not killed:
+            killed.append(int(rows[0].worker))
+            os.kill(killed[0], signal.SIGKILL)
+
+    rows = solve(missing_items(experiment, set()), TWO, kill_first_worker)
+    assert killed
+    assert scientific_columns(rows) == scientific_columns(uninterrupted)
+
+
+def test_an_episode_that_always_fails_is_reported_and_the_rest_goes_on(solve, experiment) -> None:
+    items = missing_items(experiment, set())
+    good = items[0].episode
+    poison = replace(good, index=99, query_rows=np.full_like(good.query_rows, 10**9))
+    rows = solve([WorkItem(episode=poison, methods=("lr",)), items[1]], TWO)
+    failed = [row for row in rows if row.status == "failed"]
+    assert [(row.episode, row.method, row.attempt) for row in failed] == [(99, "lr", MAX_ATTEMPTS)]
+    assert failed[0].accuracy is None and "IndexError" in failed[0].error
+    assert {row.episode for row in rows if row.status == "ok"} == {items[1].episode.index}
+
+
+def test_resume_runs_only_missing_episodes(experiment, cache_dir, resources, uninterrupted, tmp_path) -> None:
+    some = replace(experiment, episodes=experiment.episodes[:2])
+    options = {"workers": 2, "cpus_per_worker": 1, "gpus_per_worker": None, "cache_dir": cache_dir, "command": ["x"]}
+    with open_run(some, str(tmp_path / "run"), ["x"]) as run:
+        first = evaluate(some, run, **options)
+        parts = set((tmp_path / "run" / "episodes").iterdir())
+    assert first["methods"]["lr"]["n"] == 2
+    with open_run(experiment, str(tmp_path / "run"), ["x"]) as run:
+        assert {item.episode.index for item in missing_items(experiment, run.completed())} == {2, 3, 4, 5}
+        summary = evaluate(experiment, run, **options)
+        assert scientific_columns(run.rows()) == scientific_columns(uninterrupted)
+    assert parts < set((tmp_path / "run" / "episodes").iterdir()), "earlier parts are kept as they were"
+    assert summary["methods"]["label-halluc"]["n_distinct"] == 6
+    assert summary["protocol"]["episodes"] == 6
+
+
+def test_a_run_of_other_base_images_does_not_resume(experiment, cache_dir, resources, tmp_path) -> None:
+    with open_run(experiment, str(tmp_path / "run"), ["x"]) as run:
+        run.confirm("base_table", "another")
+        with pytest.raises(InputError, match="base_table was \"another\" and is now"):
+            evaluate(experiment, run, workers=1, cpus_per_worker=1, gpus_per_worker=None, cache_dir=cache_dir, command=[])
+
+
+def test_the_gain_is_the_mean_of_paired_differences(experiment, uninterrupted) -> None:
+    from rayfs.evaluation.summary import summarise
+
+    accuracy = {(row.episode, row.method): row.accuracy for row in uninterrupted}
+    by_hand = [100 * (accuracy[i, "label-halluc"] - accuracy[i, "lr"]) for i in range(6)]
+    gain = summarise(uninterrupted, "lr", ["lr", "label-halluc"])["methods"]["label-halluc"]["gain"]
+    assert gain == pytest.approx(np.mean(by_hand))
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "asked", "expected"),
+    [
+        (2, 0, (None, 1, None), PoolSize(workers=2, cpus_per_worker=1, gpus_per_worker=0)),
+        (16, 2, (None, 1, None), PoolSize(workers=2, cpus_per_worker=1, gpus_per_worker=1)),
+        (16, 1, (None, 2, 0.25), PoolSize(workers=4, cpus_per_worker=2, gpus_per_worker=0.25)),
+        (16, 1, (3, 1, 0.0), PoolSize(workers=3, cpus_per_worker=1, gpus_per_worker=0)),
+    ],
+)
+def test_the_pool_fills_the_gpus_or_else_the_cpus(cpus, gpus, asked, expected) -> None:
+    assert pool_size(Resources(cpus=cpus, gpus=gpus, nodes=1), *asked) == expected
+
+
+def test_more_workers_than_fit_are_refused_with_the_numbers() -> None:
+    with pytest.raises(InputError, match="3 workers with 1 CPUs and 0 GPUs each do not fit a cluster of 2 CPUs"):
+        pool_size(Resources(cpus=2, gpus=0, nodes=1), 3, 1, None)
