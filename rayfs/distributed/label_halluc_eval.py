@@ -60,7 +60,8 @@ def build_experiment(config: EvalConfig, cache_dir: Path) -> Experiment:
     """Fill in the benchmark's defaults and check everything that can be checked without Ray."""
     benchmark = open_benchmark(config.benchmark, config.data, config.image_size)
     defaults = default_protocol(config.benchmark)
-    chosen = {name: getattr(config, name) or default for name, default in defaults.items()}
+    given = {name: getattr(config, name) for name in defaults}
+    chosen = {name: default if given[name] is None else given[name] for name, default in defaults.items()}
     n_episodes = chosen.pop("episodes")
     protocol = Protocol(**chosen, split=config.split, seed=config.seed)
     return prepare_experiment(
