@@ -6,9 +6,9 @@ from typing import TypeVar
 
 import tyro
 
-from rayfs.errors import InputError
+from rayfs.errors import InputError, Terminated
 
-EXIT_OK, EXIT_FAILED, EXIT_WRONG_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_FAILED, EXIT_WRONG_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
 
 ConfigT = TypeVar("ConfigT")
 
@@ -22,7 +22,7 @@ def run_job(
     """Parse `argv` into `config_class`, call `main`, and return the exit code.
 
     0 done, 1 something failed (results say what), 2 wrong input (one message on standard error, no traceback), 130
-    interrupted.
+    interrupted (Ctrl-C), 143 terminated (SIGTERM).
     """
     try:
         config = tyro.cli(config_class, args=argv, description=description)
@@ -30,6 +30,5 @@ def run_job(
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_WRONG_INPUT
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as error:
+        return EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED

@@ -1,4 +1,4 @@
-"""The one exception that means "the user's input is wrong"."""
+"""Exceptions that jobs turn into exit codes."""
 
 
 class InputError(Exception):
@@ -8,3 +8,7 @@ class InputError(Exception):
     and print it another way. It takes a single argument so that it survives pickling
     between Ray processes.
     """
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM as an exception, so that it unwinds and saves like Ctrl-C."""

@@ -22,12 +22,12 @@ class RawStream:
 
     def __init__(self, key: str, index: int = 0) -> None:
         words = np.frombuffer(hashlib.blake2b(key.encode(), digest_size=16).digest(), dtype="<u8")
-        self._philox = np.random.Philox(key=words.astype(np.uint64), counter=[0, 0, index, 0])
+        self._philox = np.random.Philox(key=words.astype(np.uint64), counter=np.array([0, 0, index, 0], np.uint64))
 
     def below(self, bound: int) -> int:
         """Return a uniform integer in [0, bound), unbiased: draws past the last whole multiple are rejected."""
-        if bound < 1:
-            raise ValueError(f"bound must be at least 1, got {bound}")
+        if not 1 <= bound <= 1 << 64:
+            raise ValueError(f"bound must be 1 to 2^64, got {bound}")
         limit = (1 << 64) - (1 << 64) % bound
         while (value := int(self._philox.random_raw())) >= limit:
             pass

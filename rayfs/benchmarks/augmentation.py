@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from rayfs.errors import InputError
+
 GREY_WEIGHTS = (0.2989, 0.587, 0.114)
 """Luma weights of ITU-R 601, as in torchvision."""
 
@@ -36,6 +38,15 @@ class Augmentation:
     """Horizontal shear uniform in ± this many degrees."""
     fill: int = 0
     """Value (0-255) of pixels that come from outside the image."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.jitter <= 1 or not 0 <= self.scale < 1:
+            raise InputError(
+                f"jitter is {self.jitter} and scale {self.scale}; expected 0 to 1, and 0 to less than 1: factors below "
+                "zero make no image"
+            )
+        if self.crop_padding < 0 or not 0 <= self.fill <= 255:
+            raise InputError(f"crop_padding is {self.crop_padding} and fill {self.fill}; expected >= 0 and 0 to 255")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +126,14 @@ def _crop(images: torch.Tensor, config: Augmentation, offsets: torch.Tensor) -> 
 
 
 def _warp(x: torch.Tensor, affine: torch.Tensor, fill: float) -> torch.Tensor:
-    """Rotate, zoom and shear (N, H, W, C) images about their centres, bilinear; outside pixels get `fill`."""
+    """Shear, zoom and rotate square (N, S, S, C) images about their centres, bilinear; outside pixels get `fill`.
+
+    As torchvision's affine with bilinear interpolation: the matrix takes a pixel of the view back to the image.
+    Deviation: with a fill other than 0 torchvision weighs pixels at the rim twice, which draws a dark frame there.
+    """
     angle, zoom, shear = torch.deg2rad(affine[:, 0]), affine[:, 1], torch.tan(torch.deg2rad(affine[:, 2]))
     cos, sin, zero = torch.cos(angle) / zoom, torch.sin(angle) / zoom, torch.zeros_like(angle)
-    rows = [torch.stack([cos, cos * shear - sin, zero], 1), torch.stack([sin, sin * shear + cos, zero], 1)]
+    rows = [torch.stack([cos - shear * sin, sin + shear * cos, zero], 1), torch.stack([-sin, cos, zero], 1)]
     nchw = x.permute(0, 3, 1, 2) - fill
     grid = F.affine_grid(torch.stack(rows, 1), list(nchw.shape), align_corners=False)
     return (F.grid_sample(nchw, grid, align_corners=False) + fill).permute(0, 2, 3, 1).contiguous()

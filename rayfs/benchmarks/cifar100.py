@@ -5,6 +5,7 @@ Read from a folder of Parquet shards in the Hugging Face layout, or from torchvi
 
 import io
 import json
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,11 +41,12 @@ def open_source(folder: Path, class_names: Sequence[str], cache_dir: Path) -> Pa
     if len(source.classes) < len(wanted):
         missing = sorted(wanted - set(source.class_names))
         raise InputError(f"{folder} lacks {len(missing)} of {len(wanted)} classes, among them '{missing[0]}'")
-    n_images, expected = source.count(), IMAGES_PER_CLASS * len(wanted)
-    if n_images != expected:
+    wrong = [(name, count) for name, count in source.class_counts().items() if count != IMAGES_PER_CLASS]
+    if wrong:
         raise InputError(
-            f"{folder} has {n_images} images of these {len(wanted)} classes, expected {expected} "
-            f"({IMAGES_PER_CLASS} a class): train and test shards are pooled, are all of them there?"
+            f"{folder} has {source.count()} images of these {len(wanted)} classes, expected "
+            f"{IMAGES_PER_CLASS * len(wanted)} ({IMAGES_PER_CLASS} a class, but '{wrong[0][0]}' has {wrong[0][1]}): "
+            "train and test shards are pooled, is each of them there once?"
         )
     return source
 
@@ -70,7 +72,7 @@ def _torchvision_as_parquet(folder: Path, cache_dir: Path) -> Path:
     features = {"img": {"_type": "Image"}, LABEL_COLUMN: {"_type": "ClassLabel", "names": parts[0].classes}}
     table = pa.table({"img": [{"bytes": image, "path": None} for image in images], LABEL_COLUMN: labels})
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(".tmp")
+    temporary = target.with_suffix(f".{uuid.uuid4().hex}.tmp")  # two processes may convert at once
     pq.write_table(
         table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})}), temporary
     )

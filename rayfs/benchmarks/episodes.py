@@ -78,18 +78,24 @@ def check_protocol(protocol: Protocol, class_names: Sequence[str], class_counts:
     """
     n_classes, n_images = len(class_names), protocol.n_shot + protocol.n_query
     if n_classes < protocol.n_way:
+        advice = f"lower --n-way to {n_classes} or use" if n_classes >= 2 else "use"
         raise InputError(
             f"split '{protocol.split}' has {n_classes} classes but the protocol asks for {protocol.n_way}-way "
-            f"episodes; lower --n-way to {n_classes} or use a split with more classes"
+            f"episodes; {advice} a split with more classes"
         )
     small = [(int(count), name) for count, name in zip(class_counts, class_names, strict=True) if count < n_images]
     if small:
         count, name = min(small)
-        advice = f"lower --n-query to {count - protocol.n_shot}" if count > protocol.n_shot else "lower --n-shot"
+        if count > protocol.n_shot:
+            advice = f"lower --n-query to {count - protocol.n_shot} or add images"
+        elif count >= 2:
+            advice = f"lower --n-shot to at most {count - 1}, with --n-query for the rest, or add images"
+        else:
+            advice = "add images or remove the class"
         raise InputError(
             f"class '{name}' of split '{protocol.split}' has {count} images but an episode takes "
             f"{protocol.n_shot} support + {protocol.n_query} query = {n_images} ({len(small)} of {n_classes} classes "
-            f"are too small); {advice} or add images"
+            f"are too small); {advice}"
         )
 
 

@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from rayfs.errors import InputError
 
@@ -38,6 +38,7 @@ def decode(encoded: bytes, *, channels: int, image_size: int, where: str) -> Dec
     The shorter side is scaled to `image_size` (Pillow's area-aware bilinear filter), then the centre is cropped. The
     content key of a lossless image is a hash of its pixels before scaling, so that the same picture has the same
     key in Parquet, in a folder or in a raw array; of a lossy one it is a hash of the file, because decoders differ.
+    The orientation of the EXIF data is applied; EXIF data that cannot be read are ignored, as the pixels are whole.
 
     Raises:
         InputError: the bytes are no complete image of a known format, or larger than `MAX_PIXELS`; names `where`.
@@ -46,18 +47,17 @@ def decode(encoded: bytes, *, channels: int, image_size: int, where: str) -> Dec
         raise InputError(f"{where}: the image is empty (0 bytes); replace or remove it")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own, lower, limit comes next
+            warnings.simplefilter("ignore")  # odd palettes still decode; bombs: our limit is lower
             image: Image.Image = Image.open(io.BytesIO(encoded), formats=FORMATS)
-        if image.width * image.height > MAX_PIXELS:
-            raise InputError(
-                f"{where}: {image.width} x {image.height} pixels are more than the limit of {MAX_PIXELS:,}; "
-                "scale the image down first"
-            )
-        lossless = image.format in LOSSLESS
-        image = _to_channels(ImageOps.exif_transpose(image), channels)
+            if image.width * image.height > MAX_PIXELS:
+                raise _too_large(where, f"{image.width} x {image.height} pixels")
+            lossless = image.format in LOSSLESS
+            image = _to_channels(_upright(image), channels)
     except InputError:
         raise
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:  # Pillow's own limit strikes before it tells the size
+        raise _too_large(where, str(error).split(" exceeds")[0]) from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"{where}: cannot decode the image ({len(encoded)} bytes; {reason}); expected a whole "
@@ -72,6 +72,31 @@ def key_of_pixels(native: np.ndarray) -> bytes:
     return _key(native)
 
 
+def _too_large(where: str, size: str) -> InputError:
+    return InputError(f"{where}: {size} are more than the limit of {MAX_PIXELS:,} pixels; scale the image down first")
+
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each EXIF orientation, as in Pillow's `exif_transpose`, which also rewrites the tags and may fail."""
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # reads whatever comes after the pixels, so that its errors are not taken for those of the EXIF data
+    try:
+        method = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # on damaged tags Pillow raises whatever its parser stumbles over
+        method = None
+    return image if method is None else image.transpose(method)
+
+
 def _to_channels(image: Image.Image, channels: int) -> Image.Image:
     if image.mode.startswith("I"):  # 16- or 32-bit grey: Pillow would clip, not scale
         values = np.asarray(image, dtype=np.float64)
@@ -80,14 +105,19 @@ def _to_channels(image: Image.Image, channels: int) -> Image.Image:
 
 
 def _fit(image: Image.Image, native: np.ndarray, size: int) -> np.ndarray:
+    """Scale the shorter side to `size` and crop the centre, in one step: only what is kept is ever computed.
+
+    Scaled whole, an image of 1 x 1,000,000 pixels would become one of 84 x 84,000,000 before its centre is cut out.
+    """
     if image.size == (size, size):
         return native
     scale = size / min(image.size)
-    scaled = image.resize(
-        (max(size, round(image.width * scale)), max(size, round(image.height * scale))), Image.Resampling.BILINEAR
-    )
-    left, top = (scaled.width - size) // 2, (scaled.height - size) // 2
-    return np.asarray(scaled.crop((left, top, left + size, top + size))).reshape(size, size, native.shape[2])
+    width, height = (max(size, round(side * scale)) for side in image.size)
+    left, top = (width - size) // 2, (height - size) // 2
+    x_scale, y_scale = image.width / width, image.height / height
+    box = (left * x_scale, top * y_scale, (left + size) * x_scale, (top + size) * y_scale)
+    scaled = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    return np.asarray(scaled).reshape(size, size, native.shape[2])
 
 
 def _key(content: np.ndarray | bytes) -> bytes:

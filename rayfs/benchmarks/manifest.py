@@ -1,6 +1,7 @@
 """Episode manifests: the row ids of every episode in one Parquet file, to share, check and read back."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -43,20 +44,42 @@ def read_manifest(path: Path, protocol: Protocol, fingerprint: str, n_rows: int)
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: cannot read the manifest ({str(error).splitlines()[0]})") from None
-    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    if set(_COLUMNS) - set(table.column_names) or "protocol" not in metadata or "fingerprint" not in metadata:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{path}: cannot read the manifest ({reason}); expected a Parquet file written by an earlier run"
+        ) from None
+    metadata = table.schema.metadata or {}
+    written_for, written_by = metadata.get(b"fingerprint", b"").decode(errors="replace"), _protocol_fields(metadata)
+    if set(_COLUMNS) - set(table.column_names) or not written_for or written_by is None:
         raise InputError(
             f"{path} is not an episode manifest: it has columns {', '.join(table.column_names)}, expected "
             f"{', '.join(_COLUMNS)}"
         )
-    if metadata["fingerprint"] != fingerprint:
+    if written_for != fingerprint:
         raise InputError(
-            f"{path} was written for image table {metadata['fingerprint']}, but the data at hand are "
+            f"{path} was written for image table {written_for}, but the data at hand are "
             f"{fingerprint}: other images, classes or image size"
         )
-    _check_protocol_agrees(path, json.loads(metadata["protocol"]), asdict(protocol))
-    return [_episode(path, row, protocol, n_rows) for row in table.to_pylist()]
+    _check_protocol_agrees(path, written_by, asdict(protocol))
+    episodes = [_episode(path, row, protocol, n_rows) for row in table.to_pylist()]
+    _check_numbers(path, [episode.index for episode in episodes])
+    return episodes
+
+
+def _protocol_fields(metadata: dict[bytes, bytes]) -> dict | None:
+    try:
+        fields = json.loads(metadata[b"protocol"])
+    except (KeyError, ValueError):
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
+def _check_numbers(path: Path, indices: list[int | None]) -> None:
+    """Refuse episode numbers that are missing or not distinct; they are not part of an episode's hash."""
+    odd = [index for index, n in Counter(indices).items() if n > 1 or index is None or index < 0]
+    if odd or not indices:
+        what = f"{len(odd)} episode numbers that are missing or repeated, among them {odd[0]}" if odd else "0 episodes"
+        raise InputError(f"{path} holds {what}; expected distinct numbers from 0 on: write it again")
 
 
 def _check_protocol_agrees(path: Path, written: dict, asked: dict) -> None:

@@ -99,7 +99,7 @@ def _omniglot(data: str | None, image_size: int | None) -> Benchmark:
 def _omniglot_one_shot(data: str | None, image_size: int | None) -> Benchmark:
     _refuse_data("omniglot-one-shot", data)
     if image_size not in (None, 28):
-        raise InputError(f"--image-size is {image_size}; the official runs are addressed at 28 pixels")
+        raise InputError(f"--image-size is {image_size}; the official runs are addressed at 28 pixels: drop the flag")
     sources = {split: _omniglot_source(OMNIGLOT_ALPHABETS[split]) for split in ("base", "validation")}
     sources["test"] = lambda cache_dir: open_parquet([OMNIGLOT / "one_shot_runs.parquet"], "label", lambda name: True)
     return Benchmark(
@@ -160,8 +160,8 @@ def _folder(data: str | None, image_size: int | None) -> Benchmark:
 
 def _open_split_folder(root: Path, name: str, cache_dir: Path) -> FolderSource:
     source = open_folder(root / name)
-    for other in {"train", "val", "test"} - {name}:
-        if not (root / other).is_dir():
+    for other in ("train", "val", "test"):
+        if other == name or not (root / other).is_dir():
             continue
         shared = sorted(set(source.class_names) & {path.name for path in (root / other).iterdir() if path.is_dir()})
         if shared:
@@ -181,13 +181,17 @@ def photo_augmentation(image_size: int) -> Augmentation:
 
 def _data_folder(name: str, data: str | None, below: str) -> Path:
     """Return the folder the user's images are in: --data, or a folder of $RAYFS_DATA."""
-    if data is None and "RAYFS_DATA" in os.environ:
-        data = str(Path(os.environ["RAYFS_DATA"]) / below)
+    given = f"--data {data}"
     if data is None:
-        raise InputError(f"--benchmark {name} needs --data DIR (or RAYFS_DATA set to the folder that holds '{below}')")
+        if not os.environ.get("RAYFS_DATA"):
+            raise InputError(
+                f"--benchmark {name} needs --data DIR (or RAYFS_DATA set to the folder that holds '{below}')"
+            )
+        data = str(Path(os.environ["RAYFS_DATA"]) / below)
+        given = f"RAYFS_DATA is {os.environ['RAYFS_DATA']}, without --data the images are expected in {data}"
     folder = Path(data).expanduser().resolve()
     if not folder.is_dir():
-        raise InputError(f"--data {data}: there is no such folder")
+        raise InputError(f"{given}: there is no such folder; pass --data DIR with the folder of the images")
     return folder
 
 

@@ -1,7 +1,9 @@
 """Where images come from before they are decoded: Parquet shards or class folders. Nothing is decoded here."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,9 +53,21 @@ class ParquetSource:
 
     def count(self) -> int:
         """Count the kept images, reading the label columns only."""
-        kept = pa.array([label for label, _ in self.classes])
-        columns = (pq.read_table(path, columns=[self.label_column])[self.label_column] for path in self.paths)
-        return sum(pc.sum(pc.is_in(column, kept)).as_py() or 0 for column in columns)
+        return sum(self.class_counts().values())
+
+    def class_counts(self) -> dict[str, int]:
+        """Count the kept images of each class, reading the label columns only.
+
+        Raises:
+            InputError: a shard cannot be read.
+        """
+        counts: Counter[int] = Counter()
+        for path in self.paths:
+            with _reading(path):
+                labels = pq.ParquetFile(path).read(columns=[self.label_column])[self.label_column]
+            found = pc.value_counts(labels)
+            counts.update(dict(zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True)))
+        return {name: counts[label] for label, name in self.classes}
 
     def read(self) -> Iterator[EncodedImage]:
         """Yield every kept image, shard by shard and row group by row group.
@@ -63,7 +77,7 @@ class ParquetSource:
         """
         names = dict(self.classes)
         for path in self.paths:
-            try:
+            with _reading(path):
                 file = pq.ParquetFile(path)
                 row = 0
                 for batch in file.iter_batches(batch_size=1024, columns=[self.image_column, self.label_column]):
@@ -73,10 +87,6 @@ class ParquetSource:
                         if label in names:
                             yield encoded_row(encoded[offset].as_py(), names[label], f"{path}, row {row + offset}")
                     row += len(labels)
-            except (pa.ArrowException, OSError) as error:
-                raise InputError(
-                    f"{path}: cannot read this Parquet file ({_first_line(error)}); download or write it again"
-                ) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,18 +181,28 @@ def open_folder(root: Path) -> FolderSource:
         raise InputError(f"{root} has no class folders; expected {root}/<class name>/<image>.png or .jpg")
     files = []
     for class_dir in class_dirs:
-        images = sorted(
-            path for path in class_dir.rglob("*") if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
-        )
+        images = sorted(path for path in class_dir.rglob("*") if _is_image(path, class_dir))
         if not images:
             raise InputError(f"{class_dir} holds no image ({', '.join(EXTENSIONS)}); add some or remove the folder")
         files += [(str(path.relative_to(root)), class_dir.name) for path in images]
     return FolderSource(root=str(root), files=tuple(files))
 
 
+def _is_image(path: Path, class_dir: Path) -> bool:
+    """Tell by its name whether `path` is an image; a hidden one is none, a dangling link is one that will be missed."""
+    hidden = any(part.startswith(".") for part in path.relative_to(class_dir).parts)
+    return path.suffix.lower() in EXTENSIONS and not hidden and not path.is_dir()
+
+
 def _read_schema(path: Path) -> pa.Schema:
-    try:
+    with _reading(path):
         return pq.read_schema(path)
+
+
+@contextmanager
+def _reading(path: Path | str) -> Iterator[None]:
+    try:
+        yield
     except (pa.ArrowException, OSError) as error:
         raise InputError(
             f"{path}: cannot read this Parquet file ({_first_line(error)}); download or write it again"
@@ -201,7 +221,10 @@ def _class_names(schema: pa.Schema, label_column: str, path: Path) -> list[str]:
 
 
 def _stat(path: str | Path) -> list[str | int]:
-    stat = Path(path).stat()
+    try:
+        stat = Path(path).stat()
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the file ({error.strerror}); restore or remove it") from None
     return [str(path), stat.st_size, stat.st_mtime_ns]
 
 

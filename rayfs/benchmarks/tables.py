@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,8 +63,8 @@ class TableWriter:
 
     def __init__(self, cache_dir: Path, *, channels: int, image_size: int) -> None:
         self._root = cache_dir / "tables"
-        self._root.mkdir(parents=True, exist_ok=True)
-        self._work = Path(tempfile.mkdtemp(prefix=".writing-", dir=self._root))
+        self._work = self._root / f".writing-{uuid.uuid4().hex}"
+        self._work.mkdir(parents=True)
         self._shape = (image_size, image_size, channels)
         self._raw = (self._work / "arrival.raw").open("wb")
         self._names: list[str] = []
@@ -83,8 +83,13 @@ class TableWriter:
 
         Returns:
             The table, and `order` (N,) int64: the arrival position of each row, to arrange what came along with it.
+
+        Raises:
+            InputError: no image was added.
         """
         self._raw.close()
+        if not self._keys:
+            raise InputError("the source holds 0 images of the wanted classes; expected at least 1: check its labels")
         order = np.array(sorted(range(len(self._keys)), key=lambda i: (self._names[i], self._keys[i])), dtype=np.int64)
         names = sorted(set(self._names))
         counts = dict.fromkeys(names, 0)
@@ -114,7 +119,7 @@ class TableWriter:
         content = hashlib.blake2b(digest_size=16)
         content.update(f"{DECODE_RULE}|{self._shape}".encode())
         for i in order:
-            content.update(self._names[i].encode() + b"\0" + self._keys[i])
+            content.update(self._names[i].encode(errors="surrogateescape") + b"\0" + self._keys[i])
         return content.hexdigest()
 
     def _write_images(self, order: np.ndarray) -> None:
@@ -136,7 +141,8 @@ def find_table(cache_dir: Path, signature: str) -> ImageTable | None:
     if not link.exists():
         return None
     fingerprint = link.read_text()
-    return open_table(cache_dir, fingerprint) if (cache_dir / "tables" / fingerprint).exists() else None
+    whole = (cache_dir / "tables" / fingerprint / "images.npy").exists()
+    return open_table(cache_dir, fingerprint) if whole else None
 
 
 def open_table(cache_dir: Path, fingerprint: str) -> ImageTable:
@@ -196,7 +202,7 @@ def _link_path(cache_dir: Path, signature: str) -> Path:
 
 
 def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     temporary.write_text(text)
     temporary.replace(path)
 

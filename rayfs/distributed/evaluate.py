@@ -16,16 +16,12 @@ from rayfs.distributed.runner import EpisodePool, PoolSize, WorkItem
 from rayfs.distributed.runtime import Resources, cluster_resources, connect
 from rayfs.distributed.worker import WorkerSpec
 from rayfs.engine.bank import BaseBank
-from rayfs.errors import InputError
+from rayfs.errors import InputError, Terminated
 from rayfs.evaluation.progress import Progress
 from rayfs.evaluation.rows import Row
 from rayfs.evaluation.run_directory import RunDirectory
 from rayfs.evaluation.summary import summarise
 from rayfs.evaluation.writer import ResultBuffer
-
-
-class Interrupted(KeyboardInterrupt):
-    """SIGTERM, as an exception, so that it unwinds like Ctrl-C."""
 
 
 def evaluate(
@@ -143,7 +139,10 @@ def _solve(
     try:
         pool.run(items, on_rows, buffer.poll)
     except KeyboardInterrupt:
-        print(f"\nstopped; finished episodes are safe in {run.location}. Resume with:\n  {shlex.join(command)}")
+        print(
+            f"\nstopped; finished episodes are kept in {run.location}. Resume with:\n  {shlex.join(command)}",
+            flush=True,
+        )
         raise
     finally:
         pool.close()
@@ -156,7 +155,7 @@ def sigterm_as_interrupt() -> Iterator[None]:
     """Turn SIGTERM into an exception inside the block; set after Ray's start, which installs a handler of its own."""
 
     def interrupt(signal_number: int, frame: object) -> None:
-        raise Interrupted("terminated")
+        raise Terminated("SIGTERM")
 
     former = signal.signal(signal.SIGTERM, interrupt)
     try:

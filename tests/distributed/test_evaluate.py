@@ -106,8 +106,10 @@ def test_resume_runs_only_missing_episodes(experiment, cache_dir, resources, uni
 def test_a_run_of_other_base_images_does_not_resume(experiment, cache_dir, resources, tmp_path) -> None:
     with open_run(experiment, str(tmp_path / "run"), ["x"]) as run:
         run.confirm("base_table", "another")
-        with pytest.raises(InputError, match="base_table was \"another\" and is now"):
-            evaluate(experiment, run, workers=1, cpus_per_worker=1, gpus_per_worker=None, cache_dir=cache_dir, command=[])
+        with pytest.raises(InputError, match='base_table was "another" and is now'):
+            evaluate(
+                experiment, run, workers=1, cpus_per_worker=1, gpus_per_worker=None, cache_dir=cache_dir, command=[]
+            )
 
 
 def test_the_gain_is_the_mean_of_paired_differences(experiment, uninterrupted) -> None:

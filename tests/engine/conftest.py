@@ -1,0 +1,30 @@
+"""One thread: the tensors are tiny, and on a busy machine OpenMP's barriers take a thousand times the work."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rayfs.benchmarks.tables import ImageTable, TableWriter
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_thread() -> Iterator[None]:
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> ImageTable:
+    """Return 2 classes of 5 random 8 x 8 grey images, in a cache at tmp_path."""
+    draw, writer = np.random.default_rng(0), TableWriter(tmp_path, channels=1, image_size=8)
+    writer.add(
+        draw.integers(0, 256, (10, 8, 8, 1), dtype=np.uint8),
+        ["a"] * 5 + ["b"] * 5,
+        [bytes([i]) for i in range(10)],
+    )
+    return writer.finish("random")[0]

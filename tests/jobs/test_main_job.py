@@ -1,0 +1,130 @@
+"""The main job as users run it: a process of its own, real Ray, real images."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rayfs.evaluation.rows import scientific_columns
+from rayfs.evaluation.run_directory import RunDirectory
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+QUICK = ["--split", "validation", "--n-way", "5", "--n-query", "3", "--steps", "3", "--support-views", "1"]
+
+
+def command(out: Path, *flags: str) -> list[str]:
+    return [sys.executable, "jobs/label_halluc_eval.py", *QUICK, "--out", str(out), *flags]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    cache = str(tmp_path_factory.mktemp("cache"))
+    return {**os.environ, "RAY_ADDRESS": "local", "RAYFS_CACHE": cache, "PYTHONUNBUFFERED": "1"}
+
+
+def run(out: Path, environment: dict[str, str], *flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(out, *flags), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> tuple[Path, str]:
+    """An uninterrupted run of 12 episodes, and what it printed."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    result = run(out, environment, "--episodes", "12")
+    assert result.returncode == 0, result.stdout + result.stderr
+    return out, result.stdout
+
+
+def test_the_job_prints_progress_and_a_table(finished: tuple[Path, str]) -> None:
+    printed = finished[1]
+    assert "omniglot: 12 episodes, 5-way 1-shot" in printed
+    assert "done 12/12 | label-halluc" in printed and "gain vs lr" in printed and "ETA" in printed
+    assert "win/tie/loss" in printed and "label-halluc │" in printed
+
+
+def test_the_summary_holds_the_figures(finished: tuple[Path, str]) -> None:
+    summary = json.loads((finished[0] / "summary.json").read_text())
+    assert summary["benchmark"] == "omniglot"
+    assert summary["protocol"] == {
+        "n_way": 5, "n_shot": 1, "n_query": 3, "split": "validation", "seed": 0, "episodes": 12,
+    }  # fmt: skip
+    for name in ("lr", "label-halluc"):
+        figures = summary["methods"][name]
+        assert figures["n"] == figures["n_distinct"] == 12
+        assert 0 <= figures["accuracy"] <= 100 and figures["ci95"] > 0
+    assert summary["methods"]["lr"]["gain"] is None
+    assert summary["methods"]["label-halluc"]["gain_ci95"] > 0
+
+
+def test_the_rows_say_what_happened(finished: tuple[Path, str]) -> None:
+    rows = RunDirectory(str(finished[0])).rows()
+    assert len(rows) == 24
+    for row in rows:
+        assert row.status == "ok" and row.attempt == 1 and row.seconds > 0
+        assert row.accuracy == sum(map(int.__eq__, row.predictions, row.labels)) / len(row.labels)
+        assert len(row.labels) == 15
+
+
+def test_rerunning_a_finished_run_prints_the_table_again_and_solves_nothing(finished, environment) -> None:
+    out = finished[0]
+    before = {path: path.stat().st_mtime_ns for path in (out / "episodes").iterdir()}
+    result = run(out, environment, "--episodes", "12")
+    assert result.returncode == 0 and "label-halluc │" in result.stdout and "done" not in result.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in (out / "episodes").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("signal_number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
+)
+def test_a_stopped_run_resumes_to_the_same_rows(finished, environment, tmp_path, signal_number, exit_code) -> None:
+    out = tmp_path / "run"
+    with subprocess.Popen(
+        command(out, "--episodes", "12", "--workers", "1"), cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("done"):
+                break
+        process.send_signal(signal_number)
+        printed = process.stdout.read()
+        assert process.wait(timeout=60) == exit_code
+    if exit_code > 0:
+        assert "Resume with:" in printed and str(out) in printed
+        assert 0 < len(RunDirectory(str(out)).rows()) < 24, "what was finished is there"
+    result = run(out, environment, "--episodes", "12")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert scientific_columns(RunDirectory(str(out)).rows()) == scientific_columns(
+        RunDirectory(str(finished[0])).rows()
+    )
+
+
+def test_failed_episodes_are_reported_and_the_exit_code_is_one(environment, tmp_path) -> None:
+    result = run(tmp_path / "run", environment, "--episodes", "2", "--lr", "1e30")
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "label-halluc: failed 3 times" in result.stdout and "not finite" in result.stdout
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["methods"]["label-halluc"]["n_failed"] == 2
+    assert summary["methods"]["label-halluc"]["accuracy"] is None
+    assert summary["methods"]["lr"]["n"] == 2
+
+
+def test_help_answers_within_a_second_of_processor_time() -> None:
+    started = time.process_time_ns(), os.times()
+    result = subprocess.run(
+        [sys.executable, "jobs/label_halluc_eval.py", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    used = os.times().children_user - started[1].children_user + os.times().children_system - started[1].children_system
+    assert "--support-views" in result.stdout and used < 1.0
