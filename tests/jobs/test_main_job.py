@@ -117,14 +117,10 @@ def test_failed_episodes_are_reported_and_the_exit_code_is_one(environment, tmp_
 
 
 def test_help_answers_within_a_second_of_processor_time() -> None:
-    started = time.process_time_ns(), os.times()
+    before = os.times()
     result = subprocess.run(
-        [sys.executable, "jobs/label_halluc_eval.py", "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
+        [sys.executable, "jobs/label_halluc_eval.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    used = os.times().children_user - started[1].children_user + os.times().children_system - started[1].children_system
+    after = os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
     assert "--support-views" in result.stdout and used < 1.0
