@@ -1,0 +1,104 @@
+"""`ray job submit` against a head started by `ray start`: small upload, logs followed, rows where they belong."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+RAY = str(Path(sys.executable).with_name("ray"))
+UPLOAD_LIMIT_BYTES = 10_000_000
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str], Path]]:
+    """A head node with two CPUs in a folder of its own: (dashboard address, environment, its folder)."""
+    folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # short: socket paths end at 107 characters
+    dashboard = free_port()
+    environment = {
+        **os.environ,
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_worker_niceness": "0",
+        "RAYFS_CACHE": str(tmp_path_factory.mktemp("cache")),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    environment.pop("RAY_ADDRESS", None)
+    start = [RAY, "start", "--head", "--block", f"--port={free_port()}", f"--dashboard-port={dashboard}"]
+    start += ["--dashboard-agent-listen-port=0", "--num-cpus=2", f"--temp-dir={folder}", "--disable-usage-stats"]
+    with (folder / "start.log").open("w") as log:
+        process = subprocess.Popen(start, env=environment, stdout=log, stderr=log, cwd=folder, start_new_session=True)
+    try:
+        wait_for(f"http://127.0.0.1:{dashboard}/api/version")
+        yield f"http://127.0.0.1:{dashboard}", environment, folder
+    finally:
+        kill_below(folder)  # SIGTERM would drain the node for half a minute
+        process.wait(timeout=30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_for(url: str) -> None:
+    """Wait up to a minute until `url` answers."""
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(url, timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail(f"{url} does not answer")
+
+
+def kill_below(folder: Path) -> None:
+    """Kill every process that was started with `folder` on its command line: the daemons of one head node."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(folder).encode() in path.read_bytes():
+                os.kill(int(path.parent.name), signal.SIGKILL)
+        except (OSError, ProcessLookupError):
+            continue
+
+
+def submit(address: str, environment: dict[str, str], *flags: str) -> subprocess.CompletedProcess[str]:
+    job = ["python", "jobs/label_halluc_eval.py", "--split", "validation", "--n-way", "5", "--steps", "2", *flags]
+    return subprocess.run(
+        [RAY, "job", "submit", "--address", address, "--working-dir", ".", "--", *job],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400, check=False,
+    )  # fmt: skip
+
+
+def test_a_submitted_job_runs_to_its_table_and_uploads_little(head, tmp_path) -> None:
+    address, environment, folder = head
+    out = tmp_path / "run"
+    result = submit(address, environment, "--episodes", "3", "--out", str(out))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "label-halluc │" in result.stdout, "the log is followed to the table"
+    assert json.loads((out / "summary.json").read_text())["methods"]["lr"]["n"] == 3
+    packages = [path for path in folder.rglob("_ray_pkg_*") if path.is_dir()]
+    assert packages, "the working directory was uploaded"
+    for package in packages:
+        assert not any((package / name).exists() for name in (".venv", ".git", "runs", "data", "tests"))
+        assert sum(path.stat().st_size for path in package.rglob("*") if path.is_file()) < UPLOAD_LIMIT_BYTES
+
+
+def test_a_relative_out_is_refused_because_it_would_be_lost(head) -> None:
+    address, environment, _ = head
+    result = submit(address, environment, "--episodes", "3", "--out", "runs/lost")
+    assert result.returncode == 1, "the client reports every failed job as 1"
+    assert "give an absolute path" in result.stdout and "exit code 2" in result.stdout + result.stderr
