@@ -9,18 +9,16 @@ import pytest
 from rayfs.benchmarks.registry import open_benchmark
 from rayfs.benchmarks.tables import ImageTable, load_table
 
-BESIDE_REPOSITORY = Path(__file__).resolve().parents[3] / "shared" / "data"
-
 
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
     """Return a function that finds a folder of real images, or skips the test with the reason."""
 
     def find(name: str) -> Path:
-        root = Path(os.environ.get("RAYFS_DATA") or BESIDE_REPOSITORY)
-        if not (root / name).is_dir():
-            pytest.skip(f"there is no {root / name}; set RAYFS_DATA to the folder that holds '{name}'")
-        return root / name
+        root = os.environ.get("RAYFS_DATA")
+        if not root or not (Path(root) / name).is_dir():
+            pytest.skip(f"needs real images: set RAYFS_DATA (now {root!r}) to the folder that holds '{name}'")
+        return Path(root) / name
 
     return find
 
