@@ -77,6 +77,7 @@ def _start(ray: ModuleType, address: str) -> None:
                 f"RAY_ADDRESS is '{address}' but no Ray cluster answers there ({reason}); start it, or unset the "
                 "variable to run on this machine"
             ) from None
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         _start(ray, "local")  # a cluster ran here once and left its address behind
 
 
