@@ -2,7 +2,6 @@
 
 import argparse
 import io
-import os
 import pickle
 import re
 from collections.abc import Iterator
@@ -51,24 +50,6 @@ def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
         except safetensors.SafetensorError as error:
             raise _not_a_checkpoint(path, "safetensors file", error) from error
     return _state_dict_in(_unpickle_safely(data, path), path)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to a temporary name beside `path`, flush it to the disk, then rename it.
-
-    Raises OSError where that fails; then `path` is as it was and nothing lies beside it.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager

@@ -13,10 +13,10 @@ from rayfs.backbones.checkpoint_files import (
     SAFETENSORS_SUFFIX,
     parse_tensors,
     read_bytes,
-    write_atomically,
     write_failures_explained,
 )
 from rayfs.backbones.state import fit_state, state_hash
+from rayfs.durable_files import write_durably
 from rayfs.errors import InputError
 
 
@@ -73,8 +73,8 @@ def save_checkpoint(path: str | Path, backbone: nn.Module, metadata: dict[str, A
     sidecar_path = path.with_suffix(".json")
     with write_failures_explained(path):
         sidecar_path.unlink(missing_ok=True)
-        write_atomically(path, data)
-        write_atomically(sidecar_path, text.encode())
+        write_durably(path, data)
+        write_durably(sidecar_path, text.encode())
 
 
 def load_checkpoint(path: str | Path, backbone: nn.Module) -> LoadReport:

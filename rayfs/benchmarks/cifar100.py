@@ -5,7 +5,6 @@ Read from a folder of Parquet shards in the Hugging Face layout, or from torchvi
 
 import io
 import json
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from rayfs.benchmarks.sources import ParquetSource, open_parquet
+from rayfs.durable_files import written_durably
 from rayfs.errors import InputError
 from rayfs.hashing import stable_hash
 
@@ -71,12 +71,10 @@ def _torchvision_as_parquet(folder: Path, cache_dir: Path) -> Path:
     labels = [label for part in parts for label in part.targets]
     features = {"img": {"_type": "Image"}, LABEL_COLUMN: {"_type": "ClassLabel", "names": parts[0].classes}}
     table = pa.table({"img": [{"bytes": image, "path": None} for image in images], LABEL_COLUMN: labels})
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(f".{uuid.uuid4().hex}.tmp")  # two processes may convert at once
-    pq.write_table(
-        table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})}), temporary
-    )
-    return temporary.replace(target)
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    with written_durably(target) as temporary:  # two processes may convert at once
+        pq.write_table(table.replace_schema_metadata(metadata), temporary)
+    return target
 
 
 def _png(pixels) -> bytes:

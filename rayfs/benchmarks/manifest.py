@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rayfs.benchmarks.episodes import Episode, Protocol
+from rayfs.durable_files import written_durably
 from rayfs.errors import InputError
 
 _COLUMNS = ("episode", "class_ids", "support_rows", "query_rows", "hash")
@@ -26,13 +27,8 @@ def write_manifest(path: Path, episodes: Sequence[Episode], protocol: Protocol, 
         "hash": pa.array([episode.hash for episode in episodes], pa.string()),
     }
     metadata = {"fingerprint": fingerprint, "protocol": json.dumps(asdict(protocol), sort_keys=True)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with written_durably(path) as temporary:
         pq.write_table(pa.table(rows).replace_schema_metadata(metadata), temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_manifest(path: Path, protocol: Protocol, fingerprint: str, n_rows: int) -> list[Episode]:

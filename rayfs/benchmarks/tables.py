@@ -17,6 +17,7 @@ import torch
 
 from rayfs.benchmarks.images import DECODE_RULE, decode
 from rayfs.benchmarks.sources import Source
+from rayfs.durable_files import write_durably
 from rayfs.errors import InputError
 from rayfs.hashing import stable_hash
 
@@ -107,7 +108,7 @@ class TableWriter:
         self.abandon()
         link = _link_path(self._root.parent, signature)
         link.parent.mkdir(parents=True, exist_ok=True)
-        _write_text(link, fingerprint)
+        write_durably(link, fingerprint.encode())
         return open_table(self._root.parent, fingerprint), order
 
     def abandon(self) -> None:
@@ -199,12 +200,6 @@ def cache_folder(path: str | None = None) -> Path:
 
 def _link_path(cache_dir: Path, signature: str) -> Path:
     return cache_dir / "sources" / signature
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def _publish(work: Path, path: Path) -> None:

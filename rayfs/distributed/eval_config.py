@@ -37,7 +37,7 @@ class EvalConfig:
     checkpoint: Path | None = None
     """Weights of the backbone (.safetensors, .pth); omniglot has its own in the package."""
     steps: int | None = None
-    """SGD steps an episode; default: the released recipe of the benchmark and shots."""
+    """SGD steps an episode; default: the released recipe of the benchmark and shots (40 omniglot)."""
     temperature: float | None = None
     """T of the distillation; default 4."""
     lambda_kl: float | None = None
@@ -45,9 +45,9 @@ class EvalConfig:
     lambda_ce: float | None = None
     """Weight of the cross-entropy on support images; default 1."""
     lr: float | None = None
-    """Learning rate of the backbone; default 0.025 (omniglot: see README)."""
+    """Learning rate of the backbone; default 0.025 (0.1 omniglot)."""
     head_lr: float | None = None
-    """Learning rate of the head; default 0.05 (omniglot: see README)."""
+    """Learning rate of the head; default 0.05."""
     weight_decay: float | None = None
     """L2 penalty; default 5e-4."""
     momentum: float | None = None
@@ -55,11 +55,11 @@ class EvalConfig:
     base_batch: int | None = None
     """Base images a step; default: as many as support views."""
     support_views: int | None = None
-    """Augmented views of each support image; default 25 for 1-shot, 5 for 5-shot, 1 from 10-shot on."""
+    """Augmented views of each support image; default 25 for 1-shot, 5 for 5-shot, 1 from 10-shot on (5 omniglot)."""
     first_conv: Literal["frozen", "trained"] | None = None
     """The first convolution while finetuning; default frozen, as the released optimiser leaves it."""
     head_init: Literal["random", "logistic-regression"] | None = None
-    """Start of the head; default random, as released."""
+    """Start of the head; default random, as released (logistic-regression omniglot)."""
     batch_norm: Literal["joint", "split"] | None = None
     """Batch statistics over base and support together or apart; default joint."""
     pseudo_label_view: Literal["plain", "augmented"] | None = None

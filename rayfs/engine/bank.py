@@ -4,7 +4,6 @@ A bank is named by (backbone state, table), so it can never be stale: other weig
 N images, D features.
 """
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from rayfs.benchmarks.tables import ImageTable, open_table
+from rayfs.durable_files import written_durably
 from rayfs.engine.features import embed
 from rayfs.errors import InputError
 from rayfs.hashing import stable_hash
@@ -66,16 +66,8 @@ def open_bank(cache_dir: Path, fingerprint: str, features_path: Path) -> BaseBan
 
 def save_features(path: Path, features: np.ndarray) -> None:
     """Write features (N, D); the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        try:
-            np.save(file, features.astype(np.float32))
-            file.flush()
-            Path(file.name).chmod(0o644)
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    with written_durably(path) as temporary, temporary.open("wb") as file:
+        np.save(file, features.astype(np.float32))
 
 
 def embed_table(

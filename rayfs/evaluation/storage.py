@@ -1,8 +1,6 @@
 """One folder on the local disk or behind any pyarrow filesystem URI, with whole-file atomic writes."""
 
 import contextlib
-import errno
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
+from rayfs.durable_files import TEMPORARY_SUFFIX, write_durably
 from rayfs.errors import InputError
 
 STORAGE_ERRORS = (OSError, pa.ArrowException)
@@ -75,7 +74,7 @@ class Storage:
     def write(self, name: str, data: bytes) -> None:
         """Write one whole file; on failure nothing of it remains and the former content, if any, stays (local)."""
         if self.is_local:
-            _write_durably(Path(self.path(name)), data)
+            write_durably(Path(self.path(name)), data)
             return
         try:
             with self.filesystem.open_output_stream(self.path(name)) as stream:
@@ -93,7 +92,7 @@ class Storage:
 
 def is_temporary(name: str) -> bool:
     """Tell whether `name` is a file that `Storage.write` had not finished."""
-    return name.startswith(".") and name.endswith(".tmp")
+    return name.startswith(".") and name.endswith(TEMPORARY_SUFFIX)
 
 
 def without_password(text: str) -> str:
@@ -111,29 +110,3 @@ def explained(task: str) -> Iterator[None]:
             f"cannot {task}: {error}; check that the location exists, that you may write there, and, for a URI, "
             "the network and the credentials"
         ) from error
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Some network filesystems cannot sync a folder; the file itself is safe.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(descriptor)

@@ -1,21 +1,11 @@
 """One thread: the tensors are tiny, and on a busy machine OpenMP's barriers take a thousand times the work."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from rayfs.benchmarks.tables import ImageTable, TableWriter
-
-
-@pytest.fixture(autouse=True, scope="package")
-def one_thread() -> Iterator[None]:
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Small worlds: real Omniglot drawings, and synthetic classes that anybody can tell apart."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +19,6 @@ from rayfs.methods.method import Task, World
 from rayfs.randomness import torch_generator
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True, scope="package")
-def one_thread() -> Iterator[None]:
-    """One thread: the tensors are tiny, and on a busy machine OpenMP's barriers take a thousand times the work."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
 
 
 @pytest.fixture(scope="session")

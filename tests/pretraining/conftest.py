@@ -1,23 +1,13 @@
 """A benchmark of a few Omniglot characters whose test classes cannot be opened."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from rayfs.benchmarks.registry import OMNIGLOT, OMNIGLOT_AUGMENTATION, Benchmark
 from rayfs.benchmarks.sources import Source, open_parquet
 from rayfs.benchmarks.tables import ImageTable, load_table
-
-
-@pytest.fixture(autouse=True, scope="package")
-def one_thread() -> Iterator[None]:
-    """One thread: the tensors are tiny, and on a busy machine OpenMP's barriers take a thousand times the work."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
 
 
 def _some_characters(alphabet: str, n: int) -> Callable[[Path], Source]:
