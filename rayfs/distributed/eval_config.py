@@ -53,9 +53,12 @@ class EvalConfig:
     momentum: float | None = None
     """Of SGD; default 0.9."""
     base_batch: int | None = None
-    """Base images a step; default: as many as support views."""
+    """Base images a step; default: as many as support views in a step."""
     support_views: int | None = None
-    """Augmented views of each support image; default 25 for 1-shot, 5 for 5-shot, 1 from 10-shot on (5 omniglot)."""
+    """Augmented views of each support image that classifiers are fitted to; default 25 for 1-shot, 5 for 5-shot, 1 from
+    10-shot on."""
+    step_views: int | None = None
+    """Augmented views of each support image in a finetuning step; default as --support-views (5 omniglot)."""
     first_conv: Literal["frozen", "trained"] | None = None
     """The first convolution while finetuning; default frozen, as the released optimiser leaves it."""
     head_init: Literal["random", "logistic-regression"] | None = None

@@ -62,7 +62,7 @@ class LabelHallucination:
         teacher = support_classifier(task, world, randomness, config.support_views, config.c)
         network = make_network(task, world, randomness, config, teacher)
         optimizer = make_optimizer(network, config)
-        images, labels = tile_support(task, config.support_views)
+        images, labels = tile_support(task, config.step_views)
         images, labels = images.to(device), labels.to(device)
         base_rows = BaseSampler(len(world.bank.table), config.base_batch, randomness.generator("base rows"))
         views = randomness.generator("finetuning views", device)

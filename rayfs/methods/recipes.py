@@ -33,7 +33,7 @@ DEFAULT_PROTOCOLS = {
 LITERATURE_PROTOCOL = {"n_way": 5, "n_shot": 5, "n_query": 15, "episodes": 600}
 """What the papers report on photographs; --n-shot 1 for their other column."""
 
-OMNIGLOT_RECIPE: dict[str, Any] = {"steps": 40, "support_views": 5, "lr": 0.1, "head_init": "logistic-regression"}
+OMNIGLOT_RECIPE: dict[str, Any] = {"steps": 40, "step_views": 5, "lr": 0.1, "head_init": "logistic-regression"}
 """Ours, chosen on the validation classes (README, "Omniglot")."""
 
 DEFAULT_RECIPES: dict[str, dict[str, Any]] = {"omniglot": OMNIGLOT_RECIPE, "omniglot-one-shot": OMNIGLOT_RECIPE}
@@ -60,9 +60,12 @@ class LabelHallucConfig:
     steps: int
     """SGD steps per episode (`RELEASED_STEPS`)."""
     support_views: int
-    """A, augmented views of each support image in every step (25 for 1-shot, 5 for 5-shot: README)."""
+    """A, augmented views of each support image that the pseudo-labelling classifier is fitted to (25 for 1-shot, 5 for
+    5-shot: README)."""
+    step_views: int
+    """Fresh augmented views of each support image in every step (A, as released; fewer make a step cheaper)."""
     base_batch: int
-    """Base images in every step (as many as support views: README)."""
+    """Base images in every step (as many as support views in a step: README)."""
     temperature: float = 4.0
     """T of the distillation (code)."""
     lambda_kl: float = 1.0
@@ -94,7 +97,7 @@ class LabelHallucConfig:
     """The finetuned head sees features of unit length (`--norm_feat`)."""
 
     def __post_init__(self) -> None:
-        _refuse_below_one(self, "steps", "support_views", "base_batch")
+        _refuse_below_one(self, "steps", "support_views", "step_views", "base_batch")
         _refuse_unless_positive(self, "temperature", "lr", "head_lr", "c")
         _refuse_unknown_choices(self)
         for name in ("lambda_kl", "lambda_ce", "weight_decay"):
@@ -149,5 +152,6 @@ def label_halluc_config(benchmark: str, n_way: int, n_shot: int, given: dict[str
         **DEFAULT_RECIPES.get(benchmark, {}),
     }
     chosen = {**defaults, **{name: value for name, value in given.items() if value is not None}}
-    chosen.setdefault("base_batch", n_way * n_shot * chosen["support_views"])
+    chosen.setdefault("step_views", chosen["support_views"])
+    chosen.setdefault("base_batch", n_way * n_shot * chosen["step_views"])
     return LabelHallucConfig(**chosen)

@@ -31,15 +31,21 @@ class Trace:
     momentum: dict[str, Tensor] = field(default_factory=dict)
 
 
+def repeated(task: Task, n_views: int) -> tuple[list[Tensor], list[int]]:
+    """Return the support images and labels, the whole set `n_views` times over."""
+    images = [image for _ in range(n_views) for image in task.support_images]
+    return images, [int(label) for _ in range(n_views) for label in task.support_labels]
+
+
 def oracle(
     task: Task, world: World, config: LabelHallucConfig, randomness: EpisodeRandomness, first_convolution: str
 ) -> tuple[Trace, Tensor]:
     """Solve by the equations, in float64. Returns the trace and the logits of the queries."""
     frozen = double_copy(world.backbone)
-    support = [image for _ in range(config.support_views) for image in task.support_images]
-    labels = [int(label) for _ in range(config.support_views) for label in task.support_labels]
-    first_views = naive_views(support, world, randomness.generator("support views"))
-    teacher = newton_logistic_regression(unit_rows(frozen(first_views)).detach().numpy(), labels, config.c)
+    fitted, fitted_labels = repeated(task, config.support_views)
+    first_views = naive_views(fitted, world, randomness.generator("support views"))
+    teacher = newton_logistic_regression(unit_rows(frozen(first_views)).detach().numpy(), fitted_labels, config.c)
+    support, labels = repeated(task, config.step_views)
     student = double_copy(world.backbone).train()
     masks = randomness.generator("dropout")
     for module in student.modules():

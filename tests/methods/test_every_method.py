@@ -20,7 +20,9 @@ from rayfs.randomness import EpisodeRandomness, torch_generator
 
 CONFIGS: dict[str, MethodConfig] = {
     "lr": FrozenConfig(support_views=3),
-    "label-halluc": LabelHallucConfig(steps=4, support_views=3, base_batch=10, head_init="logistic-regression"),
+    "label-halluc": LabelHallucConfig(
+        steps=4, support_views=3, step_views=2, base_batch=10, head_init="logistic-regression"
+    ),
 }
 RANDOMNESS = EpisodeRandomness(seed=3, index=11)
 

@@ -47,7 +47,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def make_config(**changes: Any) -> LabelHallucConfig:
-    return LabelHallucConfig(**{"steps": 5, "support_views": 2, "base_batch": 7, **changes})
+    return LabelHallucConfig(**{"steps": 5, "support_views": 3, "step_views": 2, "base_batch": 7, **changes})
 
 
 @pytest.fixture(scope="module")

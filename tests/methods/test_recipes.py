@@ -58,6 +58,11 @@ def test_base_batch_follows_given_support_views():
     assert label_halluc_config("cifar-fs", 5, 5, {"support_views": 2, "base_batch": 7}).base_batch == 7
 
 
+def test_base_batch_follows_the_views_of_a_step_where_they_are_fewer():
+    config = label_halluc_config("cifar-fs", 5, 1, {"step_views": 5})
+    assert (config.support_views, config.step_views, config.base_batch) == (25, 5, 25)
+
+
 def test_given_values_win_and_none_means_not_given():
     config = label_halluc_config("omniglot", 10, 1, {"steps": None, "lr": 0.1, "first_conv": "trained"})
     assert (config.steps, config.lr, config.first_conv) == (40, 0.1, "trained")
@@ -65,7 +70,7 @@ def test_given_values_win_and_none_means_not_given():
 
 
 def test_defaults_are_those_of_the_released_code():
-    config = LabelHallucConfig(steps=307, support_views=5, base_batch=125)
+    config = LabelHallucConfig(steps=307, support_views=5, step_views=5, base_batch=125)
     numbers = (config.temperature, config.lambda_kl, config.lambda_ce, config.lr, config.head_lr)
     assert numbers == (4.0, 1.0, 1.0, 0.025, 0.05)
     assert (config.momentum, config.weight_decay, config.c) == (0.9, 5e-4, 1.0)
@@ -82,7 +87,7 @@ def test_protocol_of_an_unknown_benchmark_is_the_literatures():
 @pytest.mark.parametrize(
     ("field", "value", "expected"),
     [
-        *((name, 0, "at least 1") for name in ("steps", "support_views", "base_batch")),
+        *((name, 0, "at least 1") for name in ("steps", "support_views", "step_views", "base_batch")),
         *((name, 0.0, "a positive number") for name in ("temperature", "lr", "head_lr", "c")),
         *((name, float("nan"), "a positive number") for name in ("temperature", "lr", "head_lr", "c")),
         ("lr", float("inf"), "a positive number"),
@@ -100,7 +105,7 @@ def test_protocol_of_an_unknown_benchmark_is_the_literatures():
 )
 def test_impossible_setting_is_refused_with_its_name_value_and_what_was_expected(field, value, expected):
     with pytest.raises(InputError) as refusal:
-        LabelHallucConfig(**{"steps": 1, "support_views": 1, "base_batch": 1, field: value})
+        LabelHallucConfig(**{"steps": 1, "support_views": 1, "step_views": 1, "base_batch": 1, field: value})
     message = str(refusal.value)
     assert message.startswith(f"{field} is ") and str(value) in message and message.endswith(f"expected {expected}")
 
@@ -113,12 +118,17 @@ def test_impossible_setting_of_the_baseline_is_refused(field, value):
 
 @pytest.mark.parametrize("field", ["lambda_kl", "lambda_ce", "weight_decay", "momentum"])
 def test_zero_switches_a_term_off(field):
-    assert getattr(LabelHallucConfig(**{"steps": 1, "support_views": 1, "base_batch": 1, field: 0.0}), field) == 0
+    assert (
+        getattr(
+            LabelHallucConfig(**{"steps": 1, "support_views": 1, "step_views": 1, "base_batch": 1, field: 0.0}), field
+        )
+        == 0
+    )
 
 
 def test_each_config_has_its_method_and_the_baseline_comes_first():
     assert METHODS[0] == BASELINE == "lr"
-    finetuning = LabelHallucConfig(steps=1, support_views=1, base_batch=1)
+    finetuning = LabelHallucConfig(steps=1, support_views=1, step_views=1, base_batch=1)
     assert isinstance(create_method(FrozenConfig(support_views=1)), FrozenLogisticRegression)
     assert isinstance(create_method(finetuning), LabelHallucination)
     assert create_method(finetuning).config is finetuning

@@ -18,7 +18,7 @@ BASE_X, SUPPORT_X = torch.randn(6, 1, 16, 16, generator=DRAW), 3 + torch.randn(4
 
 
 def make_config(**changes) -> LabelHallucConfig:
-    return LabelHallucConfig(**{"steps": 1, "support_views": 1, "base_batch": 6, **changes})
+    return LabelHallucConfig(**{"steps": 1, "support_views": 1, "step_views": 1, "base_batch": 6, **changes})
 
 
 @pytest.fixture
