@@ -6,6 +6,7 @@ Data beside actors that hold all CPUs waits for ever.
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,11 @@ from rayfs.engine.process import configure_process
 from rayfs.engine.progress import WorkProgress
 from rayfs.errors import InputError
 from rayfs.randomness import torch_generator
+
+BLOCK_BYTES = 32 << 20
+"""Most bytes of decoded images in one block, so that several fit Ray's object store."""
+
+MAX_CAUSES = 8
 
 NO_PROGRESS_S = 300
 """Seconds without progress after which Ray Data gives up instead of waiting for ever."""
@@ -52,22 +58,31 @@ class BackboneSpec:
         return module.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
-def ensure_bank(source: Source, spec: BackboneSpec, cache_dir: Path, resources: Resources) -> BaseBank:
-    """Return the base bank of `source` under the backbone of `spec`, building what the cache lacks.
+def ensure_bank(source: Source, spec: BackboneSpec, cache_dir: Path, resources: Resources, gpu: bool) -> BaseBank:
+    """Return the base bank of `source` under the backbone of `spec`, building what the cache lacks, on GPUs if `gpu`.
 
     Raises:
         InputError: images cannot be read or decoded; names the first and counts them.
     """
     signature = table_signature(source, channels=spec.channels, image_size=spec.image_size)
     table = find_table(cache_dir, signature)
-    if table is None or not _features_path(cache_dir, table, spec).exists():
-        _run_build(source, signature, spec, cache_dir, resources)
+    if table is None or not _features_path(cache_dir, table, spec, gpu).exists():
+        _run_build(source, signature, spec, cache_dir, _pool_actors(source, resources, gpu), gpu)
         table = find_table(cache_dir, signature)
         assert table is not None, "the build has just written it"
-    return open_bank(cache_dir, table.fingerprint, _features_path(cache_dir, table, spec))
+    return open_bank(cache_dir, table.fingerprint, _features_path(cache_dir, table, spec, gpu))
 
 
-def _run_build(source: Source, signature: str, spec: BackboneSpec, cache_dir: Path, resources: Resources) -> None:
+def _pool_actors(source: Source, resources: Resources, gpu: bool) -> int:
+    """Return the size of the actor pool: a GPU each, or one fewer than CPUs (reading and decoding need room beside it).
+
+    No more than there are batches.
+    """
+    places = int(resources.gpus if gpu else resources.cpus - 1)
+    return max(1, min(places, math.ceil(source.count() / BATCH)))
+
+
+def _run_build(source: Source, signature: str, spec: BackboneSpec, cache_dir: Path, n_actors: int, gpu: bool) -> None:
     """Build in a task on this node, whose log takes Ray Data's chatter, and show how far it is."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -77,23 +92,26 @@ def _run_build(source: Source, signature: str, spec: BackboneSpec, cache_dir: Pa
     progress = WorkProgress(f"base bank ({spec.name} features)", "images", source.count())
     print(f"building the base bank: {progress.total:,} images", flush=True)
     try:
-        for n_images in task.remote(source, signature, spec, cache_dir, resources):
+        for n_images in task.remote(source, signature, spec, cache_dir, n_actors, gpu):
             progress.add(ray.get(n_images))
-    except ray.exceptions.RayTaskError as error:
+    except ray.exceptions.RayError as error:
         raise task_cause(error) from None
     print(progress.line(), flush=True)
 
 
-def _features_path(cache_dir: Path, table: ImageTable, spec: BackboneSpec) -> Path:
-    return bank_path(cache_dir, table.fingerprint, spec.state_hash, spec.mean, spec.std)
+def _features_path(cache_dir: Path, table: ImageTable, spec: BackboneSpec, gpu: bool) -> Path:
+    device_type = "cuda" if gpu else "cpu"  # features differ in the last bits
+    return bank_path(cache_dir, table.fingerprint, spec.state_hash, spec.mean, spec.std, device_type)
 
 
-def _build(source: Source, signature: str, spec: BackboneSpec, cache_dir: Path, resources: Resources) -> Iterator[int]:
+def _build(
+    source: Source, signature: str, spec: BackboneSpec, cache_dir: Path, n_actors: int, gpu: bool
+) -> Iterator[int]:
     """Write table and features; yields the number of images after each batch."""
     writer = TableWriter(cache_dir, channels=spec.channels, image_size=spec.image_size)
     features, errors = [], []
     try:
-        for batch in _pipeline(source, spec, resources):
+        for batch in _pipeline(source, spec, n_actors, gpu):
             bad = batch["error"] != ""
             errors += batch["error"][bad].tolist()
             writer.add(batch["image"][~bad], batch["class_name"][~bad].tolist(), _keys(batch["key"][~bad]))
@@ -105,10 +123,10 @@ def _build(source: Source, signature: str, spec: BackboneSpec, cache_dir: Path, 
         table, order = writer.finish(signature)
     finally:
         writer.abandon()
-    save_features(_features_path(cache_dir, table, spec), np.concatenate(features)[order])
+    save_features(_features_path(cache_dir, table, spec, gpu), np.concatenate(features)[order])
 
 
-def _pipeline(source: Source, spec: BackboneSpec, resources: Resources) -> Iterator[dict[str, np.ndarray]]:
+def _pipeline(source: Source, spec: BackboneSpec, n_actors: int, gpu: bool) -> Iterator[dict[str, np.ndarray]]:
     """Yield batches of image (n, S, S, C), key, class_name, feature (n, D) and error, in no particular order."""
     import ray.data
 
@@ -122,17 +140,15 @@ def _pipeline(source: Source, spec: BackboneSpec, resources: Resources) -> Itera
         encoded = ray.data.read_parquet(list(source.paths), columns=columns, include_paths=True, num_cpus=0.25)
     else:
         encoded = ray.data.from_items([{"path": path, "class_name": name} for path, name in source.files])
-    gpus = int(resources.gpus)
-    # Less than one CPU each, and one pool slot fewer than there are CPUs: reading and decoding need room beside it.
-    pool = ray.data.ActorPoolStrategy(size=gpus or max(1, int(resources.cpus) - 1))
+    rows_per_block = max(16, min(1024, BLOCK_BYTES // (spec.image_size**2 * spec.channels)))
     # Another share of a CPU than the actors': else Ray Data fuses decoding into them, and GPUs wait for it.
     decoded = encoded.map_batches(
-        Decoder(source, spec.channels, spec.image_size), batch_size=1024, batch_format="numpy", num_cpus=0.25,
+        Decoder(source, spec.channels, spec.image_size), batch_size=rows_per_block, batch_format="numpy", num_cpus=0.25,
         compute=ray.data.TaskPoolStrategy(),
     )  # fmt: skip
     embedded = decoded.map_batches(
-        Embedder, fn_constructor_args=(spec, bool(gpus)), batch_size=BATCH, batch_format="numpy", compute=pool,
-        num_cpus=0.5, num_gpus=1 if gpus else 0,
+        Embedder, fn_constructor_args=(spec, gpu), batch_size=BATCH, batch_format="numpy", num_cpus=0.5,
+        num_gpus=1 if gpu else 0, compute=ray.data.ActorPoolStrategy(size=n_actors),
     )  # fmt: skip
     return embedded.iter_batches(batch_size=None, batch_format="numpy")
 
@@ -180,19 +196,25 @@ class Embedder:
     """An actor that adds the features of a batch's images."""
 
     def __init__(self, spec: BackboneSpec, gpu: bool) -> None:
-        configure_process(1)
         self._spec, self._device = spec, torch.device("cuda" if gpu else "cpu")
-        self._backbone = spec.load(self._device)
+        self._backbone: torch.nn.Module | None = None
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the batch with `feature` (n, D) float32."""
+        if self._backbone is None:  # not loaded in the constructor: an error there would reach nobody
+            self._backbone = self._load()
         images = torch.from_numpy(np.array(batch["image"], dtype=np.uint8))
-        features = (
-            embed(self._backbone, images, self._prepare, self._device)
-            if len(images)
-            else torch.empty(0, n_features(self._backbone))
-        )
+        if len(images):
+            features = embed(self._backbone, images, self._prepare, self._device)
+        else:
+            features = torch.empty(0, n_features(self._backbone))
         return {**batch, "feature": features.cpu().numpy()}
+
+    def _load(self) -> torch.nn.Module:
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            raise InputError("Ray offers a GPU but this torch has no CUDA; use --gpus-per-worker 0")
+        configure_process(1)
+        return self._spec.load(self._device)
 
     def _prepare(self, images: torch.Tensor) -> torch.Tensor:
         return normalize(plain_view(images), self._spec.mean, self._spec.std)
@@ -203,8 +225,12 @@ def _where(path: str, image: dict) -> str:
 
 
 def task_cause(error: Exception) -> Exception:
-    """Return the InputError inside a Ray task error, so that the user reads its one message; else the error itself."""
-    cause = getattr(error, "cause", None)
+    """Return the InputError somewhere inside a Ray error, for its one message; else the error itself."""
+    cause: BaseException | None = error
+    for _ in range(MAX_CAUSES):
+        if cause is None or isinstance(cause, InputError):
+            break
+        cause = getattr(cause, "cause", None) or cause.__cause__
     return cause if isinstance(cause, InputError) else error
 
 

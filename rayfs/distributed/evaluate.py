@@ -6,7 +6,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +42,51 @@ def evaluate(
         InputError: data or resources that only the cluster could tell are wrong.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after everything finished was committed.
     """
-    completed = run.completed()
-    items = missing_items(experiment, completed)
+    refuse_other_episodes(experiment, wanted_rows(experiment, run))
+    items = missing_items(experiment, run.completed())
     if items:
-        connect()
-        with sigterm_as_interrupt():
-            resources = cluster_resources()
-            size = pool_size(resources, workers, cpus_per_worker, gpus_per_worker)
-            bank = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources)
-            run.confirm("base_table", bank.table.fingerprint)
-            _solve(experiment, run, items, size, worker_spec(experiment, bank, size, cache_dir), command)
+        try:
+            _run_missing(experiment, run, items, workers, cpus_per_worker, gpus_per_worker, cache_dir)
+        except KeyboardInterrupt:
+            print(
+                f"\nstopped; {run.location} keeps what is finished. Resume with:\n  {shlex.join(command)}", flush=True
+            )
+            raise
     summary = summarise_run(experiment, run)
     run.write_summary(summary)
     return summary
+
+
+def _run_missing(
+    experiment: Experiment, run: RunDirectory, items: list[WorkItem], workers: int | None, cpus: int,
+    gpus: float | None, cache_dir: Path,
+) -> None:  # fmt: skip
+    with sigterm_as_interrupt():
+        connect()
+        with sigterm_as_interrupt():  # again: Ray's start installs a handler of its own
+            resources = cluster_resources()
+            size = pool_size(resources, workers, cpus, gpus)
+            bank = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources, size.gpus_per_worker > 0)
+            run.confirm("base_table", bank.table.fingerprint)
+            needed = replace(size, workers=min(size.workers, len(items)))
+            _solve(experiment, run, items, needed, worker_spec(experiment, bank, needed, cache_dir))
+
+
+def wanted_rows(experiment: Experiment, run: RunDirectory) -> list[Row]:
+    """Return the rows of this experiment's episodes and methods; the run directory may hold more of both."""
+    wanted = {episode.index for episode in experiment.episodes}
+    return [row for row in run.rows() if row.episode in wanted and row.method in experiment.methods]
+
+
+def refuse_other_episodes(experiment: Experiment, rows: list[Row]) -> None:
+    """Refuse rows whose episode of the same number was another one (drawn by another manifest)."""
+    hashes = {episode.index: episode.hash for episode in experiment.episodes}
+    for row in rows:
+        if row.episode_hash != hashes[row.episode]:
+            raise InputError(
+                f"episode {row.episode} of the run has hash {row.episode_hash} but is now {hashes[row.episode]}: the "
+                "manifest is another one; use another --out or the former --manifest"
+            )
 
 
 def missing_items(experiment: Experiment, completed: set[tuple[int, str]]) -> list[WorkItem]:
@@ -69,13 +101,11 @@ def missing_items(experiment: Experiment, completed: set[tuple[int, str]]) -> li
 
 def summarise_run(experiment: Experiment, run: RunDirectory) -> dict[str, Any]:
     """Return the figures over the experiment's episodes: benchmark, protocol, methods, official error rates."""
-    wanted = {episode.index for episode in experiment.episodes}
-    rows = [row for row in run.rows() if row.episode in wanted]
     return {
         "benchmark": experiment.benchmark.name,
-        "protocol": {**asdict(experiment.protocol), "episodes": len(wanted)},
+        "protocol": {**asdict(experiment.protocol), "episodes": len(experiment.episodes)},
         "backbone": {"name": experiment.backbone.name, "state_hash": experiment.backbone.state_hash},
-        **summarise(rows, experiment.baseline, list(experiment.methods)),
+        **summarise(wanted_rows(experiment, run), experiment.baseline, list(experiment.methods)),
     }
 
 
@@ -87,12 +117,12 @@ def pool_size(resources: Resources, workers: int | None, cpus: int, gpus: float 
     """
     if gpus is None:
         gpus = 1.0 if resources.gpus >= 1 else 0.0
-    fitting = int(min(resources.cpus / cpus, resources.gpus / gpus if gpus else float("inf")))
+    fitting = resources.n_fitting(cpus, gpus)
     if fitting < 1 or (workers or 1) > fitting:
         raise InputError(
-            f"{workers or 1} workers with {cpus} CPUs and {gpus:g} GPUs each do not fit a cluster of "
-            f"{resources.cpus:g} CPUs and {resources.gpus:g} GPUs, which holds {fitting}; lower --workers, "
-            "--cpus-per-worker or --gpus-per-worker"
+            f"{workers or 1} workers with {cpus} CPUs and {gpus:g} GPUs each do not fit the cluster's "
+            f"{len(resources.nodes)} nodes with {resources.cpus:g} CPUs and {resources.gpus:g} GPUs, which hold "
+            f"{fitting}; lower --workers, --cpus-per-worker or --gpus-per-worker"
         )
     return PoolSize(workers=workers or fitting, cpus_per_worker=cpus, gpus_per_worker=gpus)
 
@@ -113,18 +143,11 @@ def worker_spec(experiment: Experiment, bank: BaseBank, size: PoolSize, cache_di
     )
 
 
-def _solve(
-    experiment: Experiment,
-    run: RunDirectory,
-    items: list[WorkItem],
-    size: PoolSize,
-    spec: WorkerSpec,
-    command: list[str],
-) -> None:
+def _solve(experiment: Experiment, run: RunDirectory, items: list[WorkItem], size: PoolSize, spec: WorkerSpec) -> None:
     n_episodes = len(experiment.episodes)
-    shown = list(experiment.methods)[-1]
+    shown = next((name for name in experiment.methods if name != experiment.baseline), next(iter(experiment.methods)))
     progress = Progress(n_episodes, n_episodes - len(items), shown, sys.stdout, baseline=experiment.baseline)
-    progress.resume(run.rows())
+    progress.resume(row for row in wanted_rows(experiment, run) if row.status == "ok")
     buffer = ResultBuffer(run)
     partial: dict[int, list[Row]] = defaultdict(list)
 
@@ -138,16 +161,12 @@ def _solve(
     pool = EpisodePool(spec, size)
     try:
         pool.run(items, on_rows, buffer.poll)
-    except KeyboardInterrupt:
-        print(
-            f"\nstopped; finished episodes are kept in {run.location}. Resume with:\n  {shlex.join(command)}",
-            flush=True,
-        )
-        raise
     finally:
-        pool.close()
-        buffer.flush()
-        progress.finish()
+        try:
+            buffer.flush()
+        finally:
+            progress.finish()
+            pool.close()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from rayfs.benchmarks.registry import open_benchmark
 from rayfs.benchmarks.tables import cache_folder
 from rayfs.command_line import EXIT_FAILED, EXIT_OK
 from rayfs.distributed.eval_config import EvalConfig
-from rayfs.distributed.evaluate import evaluate
+from rayfs.distributed.evaluate import evaluate, wanted_rows
 from rayfs.distributed.experiment import Experiment, prepare_experiment, session_information
 from rayfs.distributed.plan import describe_plan
 from rayfs.errors import InputError
@@ -48,7 +48,7 @@ def run_label_halluc_eval(config: EvalConfig, command: list[str]) -> int:
         )  # fmt: skip
         print(describe_results(experiment, summary))
         print(f"rows and summary.json: {run.location} ({time.monotonic() - started:.0f} s)")
-        failed = [row for row in run.rows() if row.status == "failed"]
+        failed = [row for row in wanted_rows(experiment, run) if row.status == "failed"]
     for row in failed[:3]:
         print(f"\nepisode {row.episode}, {row.method}: failed {row.attempt} times\n{row.error.strip()}")
     if failed:

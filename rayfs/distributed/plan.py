@@ -18,6 +18,7 @@ from rayfs.distributed.runner import PoolSize
 from rayfs.distributed.runtime import Resources
 from rayfs.distributed.worker import EpisodeWorker, WorkerSpec
 from rayfs.engine.bank import save_features
+from rayfs.errors import InputError
 from rayfs.evaluation.progress import duration
 from rayfs.methods.recipes import LabelHallucConfig
 from rayfs.methods.registry import MethodConfig
@@ -30,16 +31,15 @@ def describe_plan(experiment: Experiment, config: EvalConfig, cache_dir: Path) -
 
     The machine this runs on stands for every worker's: on a cluster of others the hours scale with their speed.
     """
-    resources = Resources(
-        cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        gpus=torch.cuda.device_count(), nodes=1,
-    )  # fmt: skip
-    size = pool_size(resources, config.workers, config.cpus_per_worker, config.gpus_per_worker)
-    seconds = {name: _episode_seconds(experiment, name, size, cache_dir) for name in experiment.methods}
-    per_episode = sum(seconds.values())
-    bank_bytes = experiment.n_base * (experiment.novel.images[0].nbytes + 4 * 64)
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    here = Resources(nodes=((float(cpus), float(torch.cuda.device_count())),))
+    fitting = pool_size(here, None, config.cpus_per_worker, config.gpus_per_worker)
+    size = replace(fitting, workers=config.workers or fitting.workers)  # more may fit the cluster it is planned for
+    features = n_features(experiment.backbone.load(torch.device("cpu")))
+    seconds = {name: _episode_seconds(experiment, name, size, features, cache_dir) for name in experiment.methods}
+    bank_bytes = experiment.n_base * (experiment.novel.images[0].nbytes + 4 * features)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    hours = per_episode * len(experiment.episodes) / size.workers / 3600
+    hours = sum(seconds.values()) * len(experiment.episodes) / size.workers / 3600
     return "\n".join(
         [
             f"plan: {len(experiment.episodes)} episodes x {len(experiment.methods)} methods on {size.workers} workers "
@@ -51,34 +51,41 @@ def describe_plan(experiment: Experiment, config: EvalConfig, cache_dir: Path) -
     )
 
 
-def _episode_seconds(experiment: Experiment, method: str, size: PoolSize, cache_dir: Path) -> float:
+def _episode_seconds(experiment: Experiment, method: str, size: PoolSize, n_features: int, cache_dir: Path) -> float:
     """Time `method` on the first episode with few steps, and scale its steps up to the configured number."""
     config = experiment.methods[method]
-    steps = getattr(config, "steps", 0)
-    few = [min(steps, n) for n in (1, 1 + TIMED_STEPS)] if steps else [0]
-    timings = []
+    if not isinstance(config, LabelHallucConfig):
+        return _timed(experiment, method, config, size, n_features, cache_dir)
+    few = min(config.steps, 1 + TIMED_STEPS)
+    one, more = (
+        _timed(experiment, method, replace(config, steps=steps), size, n_features, cache_dir) for steps in (1, few)
+    )
+    per_step = max(0.0, more - one) / max(1, few - 1)
+    return one + per_step * (config.steps - 1)
+
+
+def _timed(
+    experiment: Experiment, method: str, config: MethodConfig, size: PoolSize, n_features: int, cache_dir: Path
+) -> float:
+    """Return the seconds of the second of two episodes; the first pays for imports and warm-up."""
     with tempfile.TemporaryDirectory() as folder:
-        for n_steps in few:
-            timed = replace(config, steps=n_steps) if isinstance(config, LabelHallucConfig) else config
-            worker = EpisodeWorker(_stand_in_spec(experiment, method, timed, size, cache_dir, Path(folder)))
-            worker.prepare()
-            rows = worker.run(experiment.episodes[0], [method], 1)
-            if rows[0].status == "failed":
-                raise RuntimeError(f"the timed episode failed: {rows[0].error}")
-            timings.append(rows[0].seconds)
-    if len(few) == 1 or few[1] == few[0]:
-        return timings[-1]
-    return timings[0] + (timings[1] - timings[0]) / (few[1] - few[0]) * (steps - few[0])
+        worker = EpisodeWorker(_stand_in_spec(experiment, method, config, size, n_features, cache_dir, Path(folder)))
+        worker.prepare()
+        rows = [worker.run(experiment.episodes[0], [method], 1)[0] for _ in range(2)]
+    if rows[1].status == "failed":
+        raise InputError(f"{method} fails on the first episode: {rows[1].error.strip().splitlines()[-1]}")
+    return rows[1].seconds
 
 
 def _stand_in_spec(
-    experiment: Experiment, method: str, config: MethodConfig, size: PoolSize, cache_dir: Path, folder: Path
-) -> WorkerSpec:
+    experiment: Experiment, method: str, config: MethodConfig, size: PoolSize, n_features: int, cache_dir: Path,
+    folder: Path,
+) -> WorkerSpec:  # fmt: skip
     """Return a worker whose base images are the novel ones and whose features are zero: same shapes, no base bank."""
     features = folder / "features.npy"
     save_features(
         features,
-        np.zeros((len(experiment.novel), n_features(experiment.backbone.load(torch.device("cpu")))), dtype=np.float32),
+        np.zeros((len(experiment.novel), n_features), dtype=np.float32),
     )
     if isinstance(config, LabelHallucConfig):
         config = replace(config, base_batch=min(config.base_batch, len(experiment.novel)))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from rayfs.benchmarks.episodes import Episode
 from rayfs.distributed.bank import task_cause
 from rayfs.distributed.worker import EpisodeWorker, WorkerSpec
+from rayfs.errors import InputError
 from rayfs.evaluation.rows import Row
 from rayfs.hashing import stable_hash
 
@@ -21,6 +22,7 @@ MAX_ATTEMPTS = 3
 
 WAIT_S = 1.0
 RESTART_PAUSE_S = 0.2
+REPORT_WAITING_S = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +65,19 @@ class EpisodePool:
         self._idle: list = []
         self._preparing: dict = {}
         self._running: dict = {}
+        self._n_workers, self._n_died_preparing = size.workers, 0
+        self._waiting_since = time.monotonic()
         for _ in range(size.workers):
             self._prepare(self._new_actor())
 
     def run(self, items: Iterable[WorkItem], on_rows: OnRows, on_tick: Callable[[], None]) -> None:
         """Solve all `items`; `on_rows` gets final rows as they come, `on_tick` is called at least every second.
 
+        Prints why nothing happens while no worker is ready.
+
         Raises:
-            InputError: a worker cannot be prepared (its node lacks the data).
+            InputError: a worker cannot be prepared (its node lacks the data), or workers die again and again while they
+                load it.
         """
         todo = deque(items)
         while todo or self._running:
@@ -83,8 +90,9 @@ class EpisodePool:
             for reference in finished:
                 if reference in self._preparing:
                     self._finish_preparing(reference)
-                else:
+                elif reference in self._running:
                     todo.extend(self._finish_episode(reference, on_rows))
+            self._report_waiting()
             on_tick()
 
     def close(self) -> None:
@@ -102,9 +110,16 @@ class EpisodePool:
             self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             raise task_cause(error) from None
-        except self._ray.exceptions.RayActorError as error:
+        except self._ray.exceptions.RayError as error:
+            self._n_died_preparing += 1
+            if self._n_died_preparing > MAX_ATTEMPTS * self._n_workers:
+                raise InputError(
+                    f"workers died {self._n_died_preparing} times while loading backbone and base images, the last "
+                    f"with: {error}; if memory ran out, lower --workers"
+                ) from None
             self._replace(actor, error)
         else:
+            self._n_died_preparing = 0
             self._idle.append(actor)
 
     def _finish_episode(self, reference, on_rows: OnRows) -> list[WorkItem]:
@@ -118,6 +133,8 @@ class EpisodePool:
         except self._ray.exceptions.RayError as error:
             rows = self._failed_rows(item, f"the worker died: {error}")
             self._replace(actor, error)
+            while self._idle:  # a lost node takes them, too, and each would cost an episode one of its attempts
+                self._prepare(self._idle.pop())
         else:
             self._idle.append(actor)
         failed = tuple(row.method for row in rows if row.status == "failed")
@@ -130,6 +147,19 @@ class EpisodePool:
         time.sleep(RESTART_PAUSE_S)
         died = isinstance(error, self._ray.exceptions.ActorDiedError)
         self._prepare(self._new_actor() if died else actor)
+
+    def _report_waiting(self) -> None:
+        if self._idle or self._running:
+            self._waiting_since = time.monotonic()
+        elif time.monotonic() - self._waiting_since >= REPORT_WAITING_S:
+            self._waiting_since = time.monotonic()
+            free, total = (
+                resources.get("CPU", 0)
+                for resources in (self._ray.available_resources(), self._ray.cluster_resources())
+            )
+            print(
+                f"0 of {self._n_workers} workers ready; {free:g} of the cluster's {total:g} CPUs are free", flush=True
+            )
 
     def _failed_rows(self, item: WorkItem, reason: str) -> list[Row]:
         return [

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -12,26 +13,41 @@ from rayfs.errors import InputError
 OBJECT_STORE_BYTES = 512 << 20
 """Of a local cluster: only Ray Data blocks pass through it, images and features are memory maps."""
 
+PROBE_S = 5.0
+"""How long an address may take to answer; Ray itself would try for a quarter of an hour."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What the cluster has in all."""
+    """What the living nodes of the cluster have in all, busy or not: (CPUs, GPUs) of each."""
 
-    cpus: float
-    gpus: float
-    nodes: int
+    nodes: tuple[tuple[float, float], ...]
+
+    @property
+    def cpus(self) -> float:
+        """CPUs of all nodes."""
+        return sum(cpus for cpus, _ in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of all nodes."""
+        return sum(gpus for _, gpus in self.nodes)
+
+    def n_fitting(self, cpus: float, gpus: float) -> int:
+        """Return how many workers with `cpus` and `gpus` each fit; none spans two nodes, no fraction two GPUs."""
+        return sum(int(min(node_cpus / cpus, _gpu_places(node_gpus, gpus))) for node_cpus, node_gpus in self.nodes)
 
 
 def connect() -> ModuleType:
     """Return the `ray` module, connected.
 
-    Joins the cluster of $RAY_ADDRESS (set inside a Ray job), else one that runs on this machine, else starts a private
-    local one that ends with this process; RAY_ADDRESS=local always starts a private one.
+    Joins the cluster of $RAY_ADDRESS (set inside a Ray job), else one that `ray start` runs on this machine, else
+    starts a private local one that ends with this process; RAY_ADDRESS=local always starts a private one.
 
     Raises:
         InputError: the cluster of $RAY_ADDRESS cannot be reached.
     """
-    address = os.environ.get("RAY_ADDRESS") or ("auto" if _running_here() else "local")
+    address = _address()
     defaults = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",  # workers run at nice 15 otherwise, and starve beside any other process
@@ -51,12 +67,47 @@ def connect() -> ModuleType:
 
 
 def cluster_resources() -> Resources:
-    """Return the CPUs, GPUs and living nodes of the connected cluster."""
+    """Return the resources of the connected cluster."""
     import ray
 
-    total = ray.cluster_resources()
-    nodes = sum(bool(node["Alive"]) for node in ray.nodes())
-    return Resources(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0), nodes=nodes)
+    living = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return Resources(nodes=tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in living))
+
+
+def _address() -> str:
+    """Return 'local' or the host:port of a cluster that answers."""
+    given = os.environ.get("RAY_ADDRESS", "")
+    if given == "local":
+        return given
+    if given not in ("", "auto"):
+        if "://" in given or not _answers(given):
+            raise InputError(
+                f"RAY_ADDRESS is '{given}' but no Ray cluster answers there; expected host:port of the head (port "
+                "6379, not the dashboard's 8265), or unset it to run on this machine"
+            )
+        return given
+    started = _address_file()
+    if started.exists() and _answers(running := started.read_text().strip()):
+        return running
+    if given == "auto":
+        raise InputError(
+            "RAY_ADDRESS is 'auto' but no cluster of `ray start` runs on this machine; start one or unset it"
+        )
+    return "local"
+
+
+def _address_file() -> Path:
+    """Return where `ray start` leaves its address; a cluster that crashed leaves it, too."""
+    return Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp") / "ray" / "ray_current_cluster"
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=PROBE_S).close()
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def _start(ray: ModuleType, address: str) -> None:
@@ -70,16 +121,15 @@ def _start(ray: ModuleType, address: str) -> None:
         return
     try:
         ray.init(address=address, runtime_env={"env_vars": ALLOCATOR_ENV}, **quiet)
-    except ConnectionError as error:
-        if "RAY_ADDRESS" in os.environ:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"RAY_ADDRESS is '{address}' but no Ray cluster answers there ({reason}); start it, or unset the "
-                "variable to run on this machine"
-            ) from None
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        _start(ray, "local")  # a cluster ran here once and left its address behind
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"cannot join the Ray cluster at {address}: {reason}; check that it runs the same Ray and Python and, if "
+            "it asks for a token, that RAY_AUTH_MODE=token is set; RAY_ADDRESS=local runs without it"
+        ) from None
 
 
-def _running_here() -> bool:
-    return (Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster").exists()
+def _gpu_places(node_gpus: float, gpus: float) -> float:
+    if gpus == 0:
+        return float("inf")
+    return node_gpus // gpus if gpus >= 1 else node_gpus * (1 // gpus)

@@ -16,6 +16,7 @@ from rayfs.benchmarks.tables import open_table
 from rayfs.distributed.bank import BackboneSpec
 from rayfs.engine.bank import open_bank
 from rayfs.engine.process import configure_process
+from rayfs.errors import InputError
 from rayfs.evaluation.rows import Row
 from rayfs.hashing import stable_hash
 from rayfs.methods.method import Task, World
@@ -44,6 +45,7 @@ class EpisodeWorker:
 
     def __init__(self, spec: WorkerSpec) -> None:
         self._spec = spec  # nothing that can fail happens here: Ray never restarts an actor whose constructor raised
+        self._world: World | None = None
 
     def prepare(self) -> str:
         """Load the world; call before the first episode, and again after a restart. Returns where the worker runs.
@@ -52,6 +54,12 @@ class EpisodeWorker:
             InputError: this node's cache lacks the tables or features.
         """
         spec = self._spec
+        if self._world is not None:
+            return _whereabouts()
+        if spec.gpu and not torch.cuda.is_available():
+            raise InputError(
+                "Ray offers a GPU but this torch has no CUDA; install its CUDA build or use --gpus-per-worker 0"
+            )
         configure_process(spec.n_threads)
         device = torch.device("cuda" if spec.gpu else "cpu")
         cache_dir = Path(spec.cache_dir)
@@ -64,30 +72,28 @@ class EpisodeWorker:
             std=spec.backbone.std,
             device=device,
         )
-        return f"{os.uname().nodename}/{os.getpid()}"
+        return _whereabouts()
 
     def run(self, episode: Episode, methods: list[str], attempt: int) -> list[Row]:
         """Solve `episode` with each of `methods`; a method that raises gives a failed row with its traceback."""
         return [self._solve(episode, method, attempt) for method in methods]
 
     def _solve(self, episode: Episode, method: str, attempt: int) -> Row:
+        assert self._world is not None, "prepare the worker first"
         started = time.perf_counter()
-        config = self._spec.methods[method]
+        config, protocol = self._spec.methods[method], self._spec.protocol
         known: dict[str, Any] = {
             "episode": episode.index, "method": method, "attempt": attempt, "episode_hash": episode.hash,
             "config_hash": stable_hash(config), "device": device_name(self._world.device),
             "node": os.uname().nodename, "worker": str(os.getpid()),
         }  # fmt: skip
-        protocol = self._spec.protocol
-        labels = np.repeat(np.arange(protocol.n_way), protocol.n_query)
         try:
             randomness = EpisodeRandomness(seed=protocol.seed, index=episode.index)
             solution = create_method(config).solve(self._task(episode), self._world, randomness)
-            if not torch.isfinite(solution.logits).all():
-                raise FloatingPointError(f"{method} gave logits that are not finite; lower its learning rates")
+            labels = np.repeat(np.arange(protocol.n_way), protocol.n_query)
+            predictions = predict(solution.logits, len(labels), protocol.n_way)
         except Exception:
             return Row(status="failed", seconds=time.perf_counter() - started, error=traceback.format_exc(), **known)
-        predictions = solution.logits.argmax(dim=1).numpy()
         return Row(
             status="ok", accuracy=float((predictions == labels).mean()), predictions=predictions.tolist(),
             labels=labels.tolist(), steps=solution.steps, loss_kl=solution.loss_kl, loss_ce=solution.loss_ce,
@@ -102,6 +108,24 @@ class EpisodeWorker:
             query_images=self._novel.take(episode.query_rows.ravel()),
             n_way=n_way,
         )
+
+
+def predict(logits: torch.Tensor, n_queries: int, n_way: int) -> np.ndarray:
+    """Return the class of the largest logit of each query, (n_queries,) int64.
+
+    Raises:
+        ValueError: the logits are not (n_queries, n_way).
+        FloatingPointError: some are not finite.
+    """
+    if logits.shape != (n_queries, n_way):
+        raise ValueError(f"logits have shape {tuple(logits.shape)}, expected {(n_queries, n_way)}")
+    if not torch.isfinite(logits).all():
+        raise FloatingPointError("some logits are not finite; lower the learning rates")
+    return logits.argmax(dim=1).cpu().numpy()
+
+
+def _whereabouts() -> str:
+    return f"{os.uname().nodename}/{os.getpid()}"
 
 
 def device_name(device: torch.device) -> str:

@@ -38,9 +38,9 @@ class BaseBank:
         return torch.from_numpy(self.features[np.asarray(rows)])
 
 
-def bank_path(cache_dir: Path, fingerprint: str, backbone_hash: str, mean: tuple, std: tuple) -> Path:
-    """Return the file of the features that a backbone gives the images of a table."""
-    return cache_dir / "features" / f"{stable_hash([fingerprint, backbone_hash, mean, std])}.npy"
+def bank_path(cache_dir: Path, fingerprint: str, backbone_hash: str, mean: tuple, std: tuple, device_type: str) -> Path:
+    """Return the file of the features that a backbone gives the images of a table on a device type (cpu, cuda)."""
+    return cache_dir / "features" / f"{stable_hash([fingerprint, backbone_hash, mean, std, device_type])}.npy"
 
 
 def open_bank(cache_dir: Path, fingerprint: str, features_path: Path) -> BaseBank:

@@ -26,5 +26,6 @@ def configure_process(n_threads: int) -> None:
             mallopt(_M_MMAP_MAX, 0)
             mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
             mallopt(_M_TOP_PAD, 64 << 20)
-    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark = False  # it would choose algorithms by the clock, and with them the last bits
+    torch.backends.cudnn.deterministic = True
     torch.set_float32_matmul_precision("high")

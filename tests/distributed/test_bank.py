@@ -42,7 +42,7 @@ def test_ray_data_gives_the_table_and_features_of_a_single_process(
     experiment: Experiment, cache_dir: Path, resources: Resources, tmp_path: Path
 ) -> None:
     spec = experiment.backbone
-    bank = ensure_bank(experiment.base, spec, cache_dir, resources)
+    bank = ensure_bank(experiment.base, spec, cache_dir, resources, gpu=False)
     alone = load_table(experiment.base, tmp_path, channels=spec.channels, image_size=spec.image_size)
     assert bank.table.fingerprint == alone.fingerprint
     assert np.array_equal(bank.table.images, alone.images)
@@ -59,7 +59,7 @@ def test_a_folder_gives_the_bank_of_a_single_process(
     class_folders: Path, experiment: Experiment, cache_dir: Path, resources: Resources, tmp_path: Path
 ) -> None:
     spec, source = experiment.backbone, open_folder(class_folders)
-    bank = ensure_bank(source, spec, cache_dir, resources)
+    bank = ensure_bank(source, spec, cache_dir, resources, gpu=False)
     alone = load_table(source, tmp_path, channels=spec.channels, image_size=spec.image_size)
     assert len(alone) == 18
     assert bank.table.fingerprint == alone.fingerprint
@@ -69,9 +69,9 @@ def test_a_folder_gives_the_bank_of_a_single_process(
 def test_a_finished_bank_is_mapped_and_not_built_again(
     experiment: Experiment, cache_dir: Path, resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources)
+    first = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources, gpu=False)
     monkeypatch.setattr(bank_module, "_run_build", lambda *_: pytest.fail("built again"))
-    second = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources)
+    second = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources, gpu=False)
     assert second.path == first.path
     assert isinstance(second.features, np.memmap) and not second.features.flags.writeable
 
@@ -86,5 +86,5 @@ def test_a_corrupt_base_image_is_one_error_that_names_it(
     broken = sorted(root.rglob("*.png"))[4]
     broken.write_bytes(broken.read_bytes()[:60])
     with pytest.raises(InputError, match=f"{broken.name}: cannot decode the image .60 bytes"):
-        ensure_bank(open_folder(root), experiment.backbone, cache_dir, resources)
+        ensure_bank(open_folder(root), experiment.backbone, cache_dir, resources, gpu=False)
     assert not list((cache_dir / "tables").glob(".writing-*"))

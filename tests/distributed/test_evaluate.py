@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rayfs.distributed.bank import ensure_bank
-from rayfs.distributed.evaluate import evaluate, missing_items, pool_size, worker_spec
+from rayfs.distributed.evaluate import evaluate, missing_items, pool_size, summarise_run, wanted_rows, worker_spec
 from rayfs.distributed.experiment import Experiment
 from rayfs.distributed.label_halluc_eval import open_run
 from rayfs.distributed.runner import MAX_ATTEMPTS, EpisodePool, PoolSize, WorkItem
@@ -27,7 +27,7 @@ ONE, TWO = (PoolSize(workers=n, cpus_per_worker=1, gpus_per_worker=0) for n in (
 @pytest.fixture(scope="module")
 def solve(experiment: Experiment, cache_dir: Path, resources: Resources) -> Callable[..., list[Row]]:
     """Solve items on a fresh pool; `on_rows` may interfere."""
-    bank = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources)
+    bank = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources, gpu=False)
 
     def run(items: list[WorkItem], size: PoolSize, interfere: Callable[[list[Row]], None] = lambda rows: None):
         rows: list[Row] = []
@@ -49,7 +49,7 @@ def solve(experiment: Experiment, cache_dir: Path, resources: Resources) -> Call
 @pytest.fixture(scope="module")
 def uninterrupted(experiment: Experiment, cache_dir: Path, resources: Resources) -> list[Row]:
     """The rows of one worker in this process, without any actor."""
-    bank = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources)
+    bank = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources, gpu=False)
     worker = EpisodeWorker(worker_spec(experiment, bank, ONE, cache_dir))
     worker.prepare()
     return [row for item in missing_items(experiment, set()) for row in worker.run(item.episode, list(item.methods), 1)]
@@ -103,6 +103,26 @@ def test_resume_runs_only_missing_episodes(experiment, cache_dir, resources, uni
     assert summary["protocol"]["episodes"] == 6
 
 
+def test_episodes_of_another_manifest_do_not_resume(experiment, cache_dir, resources, uninterrupted, tmp_path) -> None:
+    options = {"workers": 1, "cpus_per_worker": 1, "gpus_per_worker": None, "cache_dir": cache_dir, "command": ["x"]}
+    first, second = (replace(experiment, episodes=[replace(experiment.episodes[i], index=0)]) for i in (0, 1))
+    with open_run(first, str(tmp_path / "run"), ["x"]) as run:
+        run.append([row for row in uninterrupted if row.episode == 0])
+        evaluate(first, run, **options)
+        with pytest.raises(InputError, match="the manifest is another one"):
+            evaluate(second, run, **options)
+
+
+def test_figures_and_failures_are_those_of_the_episodes_asked_for(experiment, uninterrupted, tmp_path) -> None:
+    some = replace(experiment, episodes=experiment.episodes[:2])
+    with open_run(some, str(tmp_path / "run"), ["x"]) as run:
+        failed = replace(uninterrupted[-1], status="failed", accuracy=None, predictions=[], labels=[], error="boom")
+        run.append([*uninterrupted[:4], failed])
+        assert {row.episode for row in wanted_rows(some, run)} == {0, 1}
+        assert summarise_run(some, run)["methods"]["label-halluc"]["n_failed"] == 0
+        assert summarise_run(experiment, run)["methods"][failed.method]["n_failed"] == 1
+
+
 def test_a_run_of_other_base_images_does_not_resume(experiment, cache_dir, resources, tmp_path) -> None:
     with open_run(experiment, str(tmp_path / "run"), ["x"]) as run:
         run.confirm("base_table", "another")
@@ -131,9 +151,18 @@ def test_the_gain_is_the_mean_of_paired_differences(experiment, uninterrupted) -
     ],
 )
 def test_the_pool_fills_the_gpus_or_else_the_cpus(cpus, gpus, asked, expected) -> None:
-    assert pool_size(Resources(cpus=cpus, gpus=gpus, nodes=1), *asked) == expected
+    assert pool_size(Resources(nodes=((cpus, gpus),)), *asked) == expected
 
 
 def test_more_workers_than_fit_are_refused_with_the_numbers() -> None:
-    with pytest.raises(InputError, match="3 workers with 1 CPUs and 0 GPUs each do not fit a cluster of 2 CPUs"):
-        pool_size(Resources(cpus=2, gpus=0, nodes=1), 3, 1, None)
+    with pytest.raises(
+        InputError, match="3 workers with 1 CPUs and 0 GPUs each do not fit the cluster's 1 nodes with 2"
+    ):
+        pool_size(Resources(nodes=((2, 0),)), 3, 1, None)
+
+
+def test_a_worker_fits_on_one_node_or_not_at_all() -> None:
+    assert Resources(nodes=((1, 0), (1, 0))).n_fitting(2, 0) == 0
+    assert Resources(nodes=((8, 2), (3, 0))).n_fitting(2, 0) == 5
+    assert Resources(nodes=((8, 2),)).n_fitting(1, 0.6) == 2, "0.6 + 0.6 do not share a GPU"
+    assert Resources(nodes=((8, 2),)).n_fitting(1, 0.25) == 8

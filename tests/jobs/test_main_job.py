@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,19 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["--split", "validation", "--n-way", "5", "--n-query", "3", "--steps", "3", "--support-views", "1"]
+
+
+N_LONG = 2000
+"""Episodes of a run that is stopped: more than can be done before it is."""
+
+
+def wait_for_a_part(out: Path) -> None:
+    """Wait until the writer has committed something."""
+    for _ in range(600):
+        if list((out / "episodes").glob("part-*.parquet")):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"nothing was committed to {out} in a minute")
 
 
 def command(out: Path, *flags: str) -> list[str]:
@@ -87,23 +101,29 @@ def test_rerunning_a_finished_run_prints_the_table_again_and_solves_nothing(fini
 def test_a_stopped_run_resumes_to_the_same_rows(finished, environment, tmp_path, signal_number, exit_code) -> None:
     out = tmp_path / "run"
     with subprocess.Popen(
-        command(out, "--episodes", "12", "--workers", "1"), cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+        command(out, "--episodes", str(N_LONG), "--workers", "1"),
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("done"):
                 break
+        wait_for_a_part(out)
+        parts = {path: path.read_bytes() for path in (out / "episodes").glob("part-*.parquet")}
         process.send_signal(signal_number)
         printed = process.stdout.read()
         assert process.wait(timeout=60) == exit_code
     if exit_code > 0:
         assert "Resume with:" in printed and str(out) in printed
-        assert 0 < len(RunDirectory(str(out)).rows()) < 24, "what was finished is there"
+    assert 0 < len(RunDirectory(str(out)).rows()) < 2 * N_LONG, "what was finished is there, and not all was"
     result = run(out, environment, "--episodes", "12")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert scientific_columns(RunDirectory(str(out)).rows()) == scientific_columns(
-        RunDirectory(str(finished[0])).rows()
-    )
+    assert all(path.read_bytes() == content for path, content in parts.items())
+    resumed = [row for row in RunDirectory(str(out)).rows() if row.episode < 12]
+    assert scientific_columns(resumed) == scientific_columns(RunDirectory(str(finished[0])).rows())
 
 
 def test_failed_episodes_are_reported_and_the_exit_code_is_one(environment, tmp_path) -> None:

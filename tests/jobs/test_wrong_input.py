@@ -1,5 +1,6 @@
 """Wrong input: one clear error with the numbers and the fix, exit code 2, no traceback, before any work."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +103,7 @@ def test_a_corrupt_image(error, folder, checkpoint, content: bytes) -> None:
 def test_a_missing_path(error, folder, checkpoint) -> None:
     message = error(*folder_flags(folder, checkpoint, data="/no/such/folder"))
     assert message.startswith("error: --data /no/such/folder: there is no such folder; pass --data DIR")
-    message = error(*folder_flags(folder, checkpoint, checkpoint="/no/such/file.safetensors"))
+    message = error(*folder_flags(folder, Path("/no/such/file.safetensors")))
     assert "/no/such/file.safetensors" in message
 
 
@@ -213,7 +214,10 @@ def test_a_manifest_is_written_and_read_back(tmp_path, capsys) -> None:
 
 
 def test_the_plan_says_hours_and_memory_and_runs_nothing(tmp_path, capsys) -> None:
-    assert evaluate("--out", str(tmp_path / "run"), "--plan", "--steps", "5", "--support-views", "1") == 0
+    assert evaluate("--out", str(tmp_path / "run"), "--plan", "--steps", "50", "--support-views", "1") == 0
     printed = capsys.readouterr().out
-    assert "plan: 40 episodes x 2 methods" in printed and "hours" in printed and "GB a node" in printed
+    assert "plan: 40 episodes x 2 methods" in printed and "GB a node" in printed
+    seconds = float(re.search(r"halluc: (\S+) s per", printed)[1])
+    hours = float(re.search(r"time: (\S+) hours", printed)[1])
+    assert seconds > 0 and 0 < hours < seconds * 40 / 3600 + 0.1
     assert not (tmp_path / "run").exists()

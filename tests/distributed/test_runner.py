@@ -1,0 +1,104 @@
+"""The loop over actors, against stand-in actors that die the way Ray's documentation says (no process is started)."""
+
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import ray.exceptions
+
+from rayfs.benchmarks.episodes import Episode
+from rayfs.distributed.runner import MAX_ATTEMPTS, EpisodePool, WorkItem
+from rayfs.errors import InputError
+from rayfs.evaluation.rows import Row
+
+
+class StandInActor:
+    """An actor whose calls give what `answer` says: a value, or an exception to raise."""
+
+    def __init__(self, answer: Callable[[str], object]) -> None:
+        self.prepare = SimpleNamespace(remote=lambda: _Reference(answer("prepare")))
+        self.run = SimpleNamespace(remote=lambda episode, methods, attempt: _Reference(answer("run"), episode, attempt))
+
+
+class _Reference:
+    def __init__(self, answer: object, episode: Episode | None = None, attempt: int = 0) -> None:
+        self.answer, self.episode, self.attempt = answer, episode, attempt
+
+
+class StandInRay:
+    exceptions = ray.exceptions
+
+    @staticmethod
+    def wait(references: list, num_returns: int, timeout: float) -> tuple[list, list]:
+        return references[:num_returns], references[num_returns:]
+
+    @staticmethod
+    def get(reference: _Reference) -> object:
+        if isinstance(reference.answer, Exception):
+            raise reference.answer
+        if reference.episode is None:
+            return "ready"
+        return [
+            Row(
+                episode=reference.episode.index, method="lr", status="ok", accuracy=1.0, predictions=[0], labels=[0],
+                episode_hash="e", config_hash="c", attempt=reference.attempt,
+            )
+        ]  # fmt: skip
+
+
+@pytest.fixture
+def pool(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[StandInActor]], EpisodePool]:
+    monkeypatch.setattr("rayfs.distributed.runner.RESTART_PAUSE_S", 0)
+
+    def build(actors: list[StandInActor]) -> EpisodePool:
+        made = EpisodePool.__new__(EpisodePool)
+        made.__dict__.update(
+            _ray=StandInRay, _spec=SimpleNamespace(methods={"lr": {}}), _idle=[], _preparing={}, _running={},
+            _n_workers=len(actors), _n_died_preparing=0, _waiting_since=time.monotonic(), _new_actor=lambda: actors[0],
+        )  # fmt: skip
+        for actor in actors:
+            made._prepare(actor)
+        return made
+
+    return build
+
+
+def items(n: int) -> list[WorkItem]:
+    array = np.zeros((2, 1), dtype=np.int64)
+    return [
+        WorkItem(episode=Episode(index=i, class_ids=array[:, 0], support_rows=array, query_rows=array), methods=("lr",))
+        for i in range(n)
+    ]
+
+
+def test_a_lost_node_with_many_idle_workers_costs_an_episode_one_attempt(pool) -> None:
+    deaths = [0]
+
+    def dying(call: str) -> object:
+        """Dead at its first episode; its idle neighbours are dead, too, until prepared again."""
+        if call == "run" and deaths[0] < 1:
+            deaths[0] += 1
+            return ray.exceptions.ActorUnavailableError("node gone", b"0" * 16)
+        return "fine"
+
+    rows: list[Row] = []
+    pool([StandInActor(dying) for _ in range(5)]).run(items(1), lambda new, done: rows.extend(new), lambda: None)
+    assert [(row.status, row.attempt) for row in rows] == [("ok", 2)]
+
+
+def test_an_episode_that_kills_its_worker_each_time_is_given_up(pool) -> None:
+    def poison(call: str) -> object:
+        return ray.exceptions.ActorUnavailableError("gone", b"0" * 16) if call == "run" else "fine"
+
+    rows: list[Row] = []
+    pool([StandInActor(poison), StandInActor(poison)]).run(items(1), lambda new, done: rows.extend(new), lambda: None)
+    assert [(row.status, row.attempt) for row in rows] == [("failed", MAX_ATTEMPTS)]
+    assert "the worker died" in rows[0].error
+
+
+def test_workers_that_die_again_and_again_while_loading_end_the_run(pool) -> None:
+    actor = StandInActor(lambda call: ray.exceptions.ActorUnavailableError("out of memory", b"0" * 16))
+    with pytest.raises(InputError, match=r"workers died 4 times while loading .* lower --workers"):
+        pool([actor]).run(items(1), lambda new, done: None, lambda: None)
