@@ -58,7 +58,8 @@ def decode(encoded: bytes, *, channels: int, image_size: int, where: str) -> Dec
     except Image.DecompressionBombError as error:  # Pillow's own limit strikes before it tells the size
         raise _too_large(where, str(error).split(" exceeds")[0]) from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        unknown = isinstance(error, UnidentifiedImageError)  # its text is an address in memory
+        reason = "of no known format" if unknown else " ".join(str(error).split())
         raise InputError(
             f"{where}: cannot decode the image ({len(encoded)} bytes; {reason}); expected a whole "
             f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]} file: replace or remove it"

@@ -225,13 +225,17 @@ def _where(path: str, image: dict) -> str:
 
 
 def task_cause(error: Exception) -> Exception:
-    """Return the InputError somewhere inside a Ray error, for its one message; else the error itself."""
-    cause: BaseException | None = error
+    """Return the InputError that a Ray error was raised for, so that the user reads its one message; else the error.
+
+    Ray's own error is an instance of the cause's class as well, with a traceback for a message: the innermost one counts.
+    """
+    found: Exception = error
+    inner: BaseException | None = error
     for _ in range(MAX_CAUSES):
-        if cause is None or isinstance(cause, InputError):
-            break
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    return cause if isinstance(cause, InputError) else error
+        inner = getattr(inner, "cause", None) or getattr(inner, "__cause__", None)
+        if isinstance(inner, InputError):
+            found = inner
+    return found
 
 
 def _keys(hexadecimal: np.ndarray) -> list[bytes]:
