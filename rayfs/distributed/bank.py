@@ -227,7 +227,7 @@ def _where(path: str, image: dict) -> str:
 def task_cause(error: Exception) -> Exception:
     """Return the InputError that a Ray error was raised for, so that the user reads its one message; else the error.
 
-    Ray's own error is an instance of the cause's class as well, with a traceback for a message: the innermost one counts.
+    Ray's own error is an instance of the cause's class, too, with a traceback for a message: the innermost counts.
     """
     found: Exception = error
     inner: BaseException | None = error
