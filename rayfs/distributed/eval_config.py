@@ -84,7 +84,7 @@ class EvalConfig:
     plan: bool = False
     """Print what would run, its memory and its hours, and stop."""
     check: bool = False
-    """Check flags, data, checkpoint and --out, and stop."""
+    """Check flags, every image, the checkpoint and --out, and stop."""
 
     def __post_init__(self) -> None:
         for name in ("episodes", "cpus_per_worker", "workers"):

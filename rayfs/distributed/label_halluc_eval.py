@@ -8,7 +8,7 @@ from typing import Any
 
 from rayfs.benchmarks.episodes import Protocol
 from rayfs.benchmarks.registry import open_benchmark
-from rayfs.benchmarks.tables import cache_folder
+from rayfs.benchmarks.tables import cache_folder, load_table
 from rayfs.command_line import EXIT_FAILED, EXIT_OK
 from rayfs.distributed.eval_config import EvalConfig
 from rayfs.distributed.evaluate import evaluate, wanted_rows
@@ -38,7 +38,9 @@ def run_label_halluc_eval(config: EvalConfig, command: list[str]) -> int:
     if config.check:
         if config.out is not None:
             check_run(experiment, config.out)
-        print("check passed: flags, data, checkpoint" + (" and run directory" if config.out else ""))
+        size, channels = experiment.benchmark.image_size, experiment.benchmark.channels
+        load_table(experiment.base, cache_dir, channels=channels, image_size=size)  # every base image can be decoded
+        print("check passed: flags, every image, checkpoint" + (" and run directory" if config.out else ""))
         return EXIT_OK
     assert config.out is not None  # EvalConfig requires it here
     with open_run(experiment, config.out, command) as run:

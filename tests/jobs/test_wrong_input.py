@@ -92,6 +92,12 @@ def test_a_class_with_too_few_images(error, folder, checkpoint) -> None:
     assert "lower --n-query to 1" in message
 
 
+def test_a_check_decodes_the_base_images_too(error, folder, checkpoint) -> None:
+    broken = folder / "train" / "train3" / "5.png"
+    broken.write_bytes(broken.read_bytes()[:50])
+    assert f"{broken}: cannot decode the image (50 bytes" in error(*folder_flags(folder, checkpoint), "--check")
+
+
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n and no more", b"text"])
 def test_a_corrupt_image(error, folder, checkpoint, content: bytes) -> None:
     broken = folder / "test" / "test2" / "4.png"
