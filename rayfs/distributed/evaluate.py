@@ -62,13 +62,19 @@ def _run_missing(
     gpus: float | None, cache_dir: Path,
 ) -> None:  # fmt: skip
     with sigterm_as_interrupt():
-        connect()
+        address = connect()
         with sigterm_as_interrupt():  # again: Ray's start installs a handler of its own
             resources = cluster_resources()
             size = pool_size(resources, workers, cpus, gpus)
             bank = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources, size.gpus_per_worker > 0)
             run.confirm("base_table", bank.table.fingerprint)
             needed = replace(size, workers=min(size.workers, len(items)))
+            where = "a private Ray on this machine" if address == "local" else f"the Ray cluster at {address}"
+            print(
+                f"{needed.workers} workers with {cpus} CPUs and {needed.gpus_per_worker:g} GPUs each on {where} "
+                f"({len(resources.nodes)} nodes, {resources.cpus:g} CPUs, {resources.gpus:g} GPUs)",
+                flush=True,
+            )
             _solve(experiment, run, items, needed, worker_spec(experiment, bank, needed, cache_dir))
 
 

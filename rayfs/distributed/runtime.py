@@ -38,8 +38,8 @@ class Resources:
         return sum(int(min(node_cpus / cpus, _gpu_places(node_gpus, gpus))) for node_cpus, node_gpus in self.nodes)
 
 
-def connect() -> ModuleType:
-    """Return the `ray` module, connected.
+def connect() -> str:
+    """Connect to Ray and return where: 'local', or the host:port of the cluster that was joined.
 
     Joins the cluster of $RAY_ADDRESS (set inside a Ray job), else one that `ray start` runs on this machine, else
     starts a private local one that ends with this process; RAY_ADDRESS=local always starts a private one.
@@ -63,7 +63,7 @@ def connect() -> ModuleType:
 
     if not ray.is_initialized():
         _start(ray, address)
-    return ray
+    return address
 
 
 def cluster_resources() -> Resources:

@@ -22,9 +22,11 @@ def resources() -> Iterator[Resources]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", "local")
         patch.setattr("os.sched_getaffinity", lambda pid: {0, 1}, raising=False)
+        import ray
+
         from rayfs.distributed.runtime import cluster_resources, connect
 
-        ray = connect()
+        assert connect() == "local"
     yield cluster_resources()
     ray.shutdown()
 

@@ -32,7 +32,7 @@ def free_port() -> int:
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str], Path]]:
     """A head node with two CPUs in a folder of its own: (dashboard address, environment, its folder)."""
     folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # short: socket paths end at 107 characters
-    dashboard = free_port()
+    port, dashboard = free_port(), free_port()
     environment = {
         **os.environ,
         "RAY_AUTH_MODE": "disabled",
@@ -41,7 +41,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[s
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     environment.pop("RAY_ADDRESS", None)
-    start = [RAY, "start", "--head", "--block", f"--port={free_port()}", f"--dashboard-port={dashboard}"]
+    start = [RAY, "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}"]
     start += ["--dashboard-agent-listen-port=0", "--num-cpus=2", f"--temp-dir={folder}", "--disable-usage-stats"]
     with (folder / "start.log").open("w") as log:
         process = subprocess.Popen(start, env=environment, stdout=log, stderr=log, cwd=folder, start_new_session=True)
@@ -102,3 +102,15 @@ def test_a_relative_out_is_refused_because_it_would_be_lost(head) -> None:
     result = submit(address, environment, "--episodes", "3", "--out", "runs/lost")
     assert result.returncode == 1, "the client reports every failed job as 1"
     assert "give an absolute path" in result.stdout and "exit code 2" in result.stdout + result.stderr
+
+
+def test_a_plain_job_joins_the_cluster_of_ray_address(head, tmp_path) -> None:
+    _, environment, folder = head
+    address = (folder / "ray_current_cluster").read_text().strip()
+    flags = ["--split", "validation", "--n-way", "5", "--steps", "2", "--episodes", "3", "--out", str(tmp_path / "run")]
+    result = subprocess.run(
+        [sys.executable, "jobs/label_halluc_eval.py", *flags], cwd=ROOT, env={**environment, "RAY_ADDRESS": address},
+        capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"on the Ray cluster at {address}" in result.stdout
