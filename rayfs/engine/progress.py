@@ -21,9 +21,9 @@ class WorkProgress:
         self._started = self._printed = clock()
 
     def add(self, n: int = 1) -> None:
-        """Count `n` more units, and print the line if the last one is ten seconds old."""
+        """Count `n` more units, and print the line if the last one is ten seconds old and there is more to come."""
         self.done += n
-        if self._clock() - self._printed >= PRINT_EVERY_S:
+        if self.done < self.total and self._clock() - self._printed >= PRINT_EVERY_S:
             self._printed = self._clock()
             print(self.line(), flush=True)
 
