@@ -65,12 +65,19 @@ def decode(encoded: bytes, *, channels: int, image_size: int, where: str) -> Dec
             f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]} file: replace or remove it"
         ) from None
     native = np.asarray(image).reshape(image.height, image.width, channels)
-    return DecodedImage(pixels=_fit(image, native, image_size), key=_key(native if lossless else encoded))
+    key = key_of_pixels(native) if lossless else key_of_file(encoded)
+    return DecodedImage(pixels=_fit(image, native, image_size), key=key)
 
 
 def key_of_pixels(native: np.ndarray) -> bytes:
     """Return the content key of a raw (H, W, C) uint8 image: the key `decode` gives the same picture stored as PNG."""
-    return _key(native)
+    header = f"pixels{native.shape}".encode()
+    return hashlib.blake2b(header + np.ascontiguousarray(native).tobytes(), digest_size=16).digest()
+
+
+def key_of_file(encoded: bytes) -> bytes:
+    """Return the content key of a lossy image: a hash of the file, because decoders differ in the last bits."""
+    return hashlib.blake2b(b"bytes" + encoded, digest_size=16).digest()
 
 
 def _too_large(where: str, size: str) -> InputError:
@@ -119,10 +126,3 @@ def _fit(image: Image.Image, native: np.ndarray, size: int) -> np.ndarray:
     box = (left * x_scale, top * y_scale, (left + size) * x_scale, (top + size) * y_scale)
     scaled = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
     return np.asarray(scaled).reshape(size, size, native.shape[2])
-
-
-def _key(content: np.ndarray | bytes) -> bytes:
-    if isinstance(content, bytes):
-        return hashlib.blake2b(b"bytes" + content, digest_size=16).digest()
-    header = f"pixels{content.shape}".encode()
-    return hashlib.blake2b(header + np.ascontiguousarray(content).tobytes(), digest_size=16).digest()

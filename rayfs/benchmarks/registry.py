@@ -124,6 +124,8 @@ def _omniglot_source(alphabets: tuple[str, ...]) -> Callable[[Path], Source]:
 
 
 def _cifar(name: str, splits_file: str) -> Callable[[str | None, int | None], Benchmark]:
+    """Return what builds a CIFAR-100 benchmark from the class lists in `splits_file`."""
+
     def build(data: str | None, image_size: int | None) -> Benchmark:
         splits = json.loads((PACKAGE / "splits" / splits_file).read_text())
         folder = _data_folder(name, data, "cifar100")

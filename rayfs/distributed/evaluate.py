@@ -153,9 +153,14 @@ def _solve(experiment: Experiment, run: RunDirectory, items: list[WorkItem], siz
     n_episodes = len(experiment.episodes)
     shown = next((name for name in experiment.methods if name != experiment.baseline), next(iter(experiment.methods)))
     progress = Progress(n_episodes, n_episodes - len(items), shown, sys.stdout, baseline=experiment.baseline)
-    progress.resume(row for row in wanted_rows(experiment, run) if row.status == "ok")
     buffer = ResultBuffer(run)
     partial: dict[int, list[Row]] = defaultdict(list)
+    unfinished = {item.episode.index for item in items}
+    stored = [row for row in wanted_rows(experiment, run) if row.status == "ok"]
+    progress.resume(row for row in stored if row.episode not in unfinished)
+    for row in stored:  # a method solved earlier pairs with the one that comes now
+        if row.episode in unfinished:
+            partial[row.episode].append(row)
 
     def on_rows(rows: list[Row], episode_done: bool) -> None:
         if rows:

@@ -56,7 +56,7 @@ def naive(batch: torch.Tensor, config: Augmentation, views: ViewParameters) -> t
     return torch.stack([as_torchvision(image, config, views, i) for i, image in enumerate(batch)])
 
 
-def close(a: torch.Tensor, b: torch.Tensor) -> None:
+def check_close(a: torch.Tensor, b: torch.Tensor) -> None:
     torch.testing.assert_close(a, b, atol=1e-5, rtol=0, check_stride=False)
 
 
@@ -83,21 +83,21 @@ def close(a: torch.Tensor, b: torch.Tensor) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_views_are_those_of_torchvisions_functions(config, channels):
     batch, views = images(channels=channels), views_of(12, config)
-    close(apply_views(batch, config, views), naive(batch, config, views))
+    check_close(apply_views(batch, config, views), naive(batch, config, views))
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=str)
 def test_jitter_is_applied_in_the_order_of_each_image(order):
     config = Augmentation(jitter=0.4)
     views = replace(views_of(12, config), orders=torch.tensor([order] * 12))
-    close(apply_views(images(), config, views), naive(images(), config, views))
+    check_close(apply_views(images(), config, views), naive(images(), config, views))
 
 
 @pytest.mark.parametrize("size", [28, 29])
 def test_affine_views_of_even_and_odd_sizes_turn_about_the_centre(size):
     config = Augmentation(rotation_deg=30, scale=0.3, shear_deg=20)
     views = views_of(12, config)
-    close(apply_views(images(size=size), config, views), naive(images(size=size), config, views))
+    check_close(apply_views(images(size=size), config, views), naive(images(size=size), config, views))
 
 
 def test_a_quarter_turn_is_exact():
@@ -105,7 +105,7 @@ def test_a_quarter_turn_is_exact():
     config = Augmentation(rotation_deg=180)
     plain = plain_view(images(3))
     turned = torch.stack([plain[0].rot90(-1, (1, 2)), plain[1].rot90(1, (1, 2)), plain[2].rot90(2, (1, 2))])
-    close(apply_views(images(3), config, views), turned)
+    check_close(apply_views(images(3), config, views), turned)
 
 
 # By hand
@@ -116,14 +116,14 @@ def test_crop_takes_the_window_at_the_offsets():
     batch = torch.arange(1, 5, dtype=torch.uint8).view(1, 2, 2, 1).expand(3, 2, 2, 1)
     views = replace(views_of(3, config), offsets=torch.tensor([[0, 0], [1, 1], [2, 0]]))
     expected = torch.tensor([[[9, 9], [9, 1]], [[1, 2], [3, 4]], [[9, 3], [9, 9]]])
-    close(apply_views(batch, config, views), expected[:, None] / 255)
+    check_close(apply_views(batch, config, views), expected[:, None] / 255)
 
 
 @pytest.mark.parametrize("fill", [0, 128, 255])
 def test_pixels_from_outside_have_the_fill_value(fill):
     config = Augmentation(crop_padding=8, rotation_deg=45, scale=0.5, fill=fill)
     blank = torch.full((50, 16, 16, 1), fill, dtype=torch.uint8)
-    close(apply_views(blank, config, views_of(50, config)), plain_view(blank))
+    check_close(apply_views(blank, config, views_of(50, config)), plain_view(blank))
 
 
 def test_zoomed_out_image_is_surrounded_by_the_fill_value():
@@ -139,23 +139,23 @@ def test_brightness_scales_and_clips():
     config = Augmentation(jitter=0.5)
     batch = torch.tensor([100, 200], dtype=torch.uint8).view(1, 1, 2, 1)
     views = replace(views_of(1, config), factors=torch.tensor([[1.5, 1, 1]]))
-    close(apply_views(batch, config, views), torch.tensor([150, 255]).view(1, 1, 1, 2) / 255)
+    check_close(apply_views(batch, config, views), torch.tensor([150, 255]).view(1, 1, 1, 2) / 255)
 
 
 def test_contrast_moves_values_away_from_the_mean_grey():
     config = Augmentation(jitter=0.5)
     batch = torch.tensor([100, 200], dtype=torch.uint8).view(1, 1, 2, 1)
     views = replace(views_of(1, config), factors=torch.tensor([[1, 0.5, 1]]))
-    close(apply_views(batch, config, views), torch.tensor([125, 175]).view(1, 1, 1, 2) / 255)
+    check_close(apply_views(batch, config, views), torch.tensor([125, 175]).view(1, 1, 1, 2) / 255)
 
 
 def test_saturation_moves_a_colour_towards_its_grey_and_leaves_grey_images_alone():
     config = Augmentation(jitter=1.0)
     views = replace(views_of(1, config), factors=torch.tensor([[1.0, 1, 0]]))
     colour = torch.tensor([255, 0, 0], dtype=torch.uint8).view(1, 1, 1, 3)
-    close(apply_views(colour, config, views), torch.full((1, 3, 1, 1), 0.2989))
+    check_close(apply_views(colour, config, views), torch.full((1, 3, 1, 1), 0.2989))
     grey = images(1, channels=1)
-    close(apply_views(grey, config, views), plain_view(grey))
+    check_close(apply_views(grey, config, views), plain_view(grey))
 
 
 def test_nothing_happens_when_everything_is_zero():
@@ -172,7 +172,7 @@ def test_plain_view_scales_to_one():
 def test_normalize_subtracts_and_divides_by_channel():
     x = torch.tensor([0.5, 0.25]).view(1, 2, 1, 1)
     assert normalize(x, (0.25, 0.5), (0.5, 0.125)).flatten().tolist() == [0.5, -2]
-    close(normalize(plain_view(images()), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)),
+    check_close(normalize(plain_view(images()), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)),
           TF.normalize(plain_view(images()), [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]))  # fmt: skip
 
 

@@ -106,6 +106,8 @@ def test_tuples_and_number_keys_resume_as_json_gives_them_back(tmp_path: Path) -
     identity = {"sizes": (1, 2), "k": {1: "a"}}
     open_run(tmp_path, identity=identity).close()
     open_run(tmp_path, identity=identity).close()
+    manifest = RunDirectory(str(tmp_path)).manifest()
+    assert manifest is not None and manifest["identity"] == {"sizes": [1, 2], "k": {"1": "a"}}
 
 
 def test_new_methods_are_added_to_the_manifest(tmp_path: Path) -> None:
@@ -155,6 +157,7 @@ def test_a_run_can_be_checked_without_writing_anything(tmp_path: Path) -> None:
 
 def test_an_existing_empty_folder_is_welcome(tmp_path: Path) -> None:
     open_run(tmp_path).close()
+    assert RunDirectory(str(tmp_path)).manifest() is not None
 
 
 def test_a_writer_killed_before_its_manifest_does_not_make_the_folder_foreign(tmp_path: Path) -> None:
