@@ -18,20 +18,29 @@ def l2_normalize(features_ND: Tensor) -> Tensor:
     return features_ND / torch.where(norm_N1 == 0, 1.0, norm_N1)
 
 
+def linear(n_inputs: int, n_outputs: int, generator: torch.Generator) -> nn.Linear:
+    """Return an nn.Linear with its usual initial values, W and b ~ U(-1/√n_inputs, 1/√n_inputs).
+
+    Drawn from `generator` (on the CPU), W first.
+    """
+    layer = skip_init(nn.Linear, n_inputs, n_outputs, device="cpu")
+    bound = n_inputs**-0.5
+    nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+    nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
 class LinearHead(nn.Module):
     """logits = W z + b, with z the features or, with `normalize`, the features divided by their norm.
 
-    Initial values follow nn.Linear, W and b ~ U(-1/√D, 1/√D), drawn from `generator` (on the CPU), W first. No scale
-    or temperature is applied to the logits.
+    Initial values are those of `linear`. No scale or temperature is applied to the logits.
     """
 
     def __init__(self, n_features: int, n_classes: int, normalize: bool, *, generator: torch.Generator) -> None:
         super().__init__()
         self.normalize = normalize
-        self.linear = skip_init(nn.Linear, n_features, n_classes, device="cpu")
-        bound = n_features**-0.5
-        nn.init.uniform_(self.linear.weight, -bound, bound, generator=generator)
-        nn.init.uniform_(self.linear.bias, -bound, bound, generator=generator)
+        self.linear = linear(n_features, n_classes, generator)
 
     def forward(self, features_ND: Tensor) -> Tensor:
         """Return logits (N, C). A zero feature row gives the bias alone."""

@@ -6,7 +6,7 @@ any path that has the parameters replays the same views. Deviation: values stay 
 uint8 after each step (a mean shift of about 1.3/255).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +63,10 @@ class ViewParameters:
     """(N,) bool."""
     affine: torch.Tensor
     """(N, 3) rotation in degrees, zoom factor, shear in degrees."""
+
+    def part(self, index: slice) -> "ViewParameters":
+        """Return the parameters of some of the images."""
+        return ViewParameters(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
 
 def draw_views(n: int, config: Augmentation, generator: torch.Generator) -> ViewParameters:

@@ -19,17 +19,11 @@ from torch import nn
 from rayfs.backbones.heads import LinearHead
 from rayfs.backbones.registry import n_features
 from rayfs.backbones.regularisation import reset_ramp, set_drop_rate, set_generator
+from rayfs.engine.distillation import distillation_loss
 from rayfs.methods.frozen import classify, support_classifier, tile_support
 from rayfs.methods.method import Solution, Task, World
 from rayfs.methods.recipes import LabelHallucConfig
 from rayfs.randomness import EpisodeRandomness
-
-
-def distillation_loss(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Return `T²/B Σ_i KL(softmax(teacher_i / T) || softmax(student_i / T))` of logits (B, K)."""
-    student_log = F.log_softmax(student / temperature, dim=1)
-    teacher_log = F.log_softmax(teacher / temperature, dim=1)
-    return temperature**2 * F.kl_div(student_log, teacher_log, reduction="batchmean", log_target=True)
 
 
 class BaseSampler:

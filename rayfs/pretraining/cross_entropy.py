@@ -2,33 +2,79 @@
 
 Yonglong Tian, Yue Wang, Dilip Krishnan, Joshua B. Tenenbaum, Phillip Isola. "Rethinking Few-Shot Image Classification:
 a Good Embedding Is All You Need?", ECCV 2020 (its "simple" model); eq. 1 of Label Hallucination.
+N images, C classes.
 """
+
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rayfs.backbones.heads import linear
+from rayfs.backbones.registry import n_features
+from rayfs.benchmarks.augmentation import ViewParameters, apply_views, draw_views, normalize
+from rayfs.benchmarks.registry import Benchmark
+from rayfs.pretraining.objective import Networks, Outcome, accuracy
 
 N_ROTATIONS = 4
 
 
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the mean cross-entropy of (N, C) logits against (N,) class ids."""
-    return F.cross_entropy(logits, labels)
-
-
-def rotations_as_classes(
-    images: torch.Tensor, labels: torch.Tensor, n_classes: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Turn each image by 0, 90, 180 and 270 degrees, every turn a class of its own.
-
-    The usual enlargement of Omniglot: a rotated character is another character.
+class CrossEntropy:
+    """Cross-entropy of one augmented view of each image.
 
     Arguments:
-        images: (N, C, S, S).
-        labels: (N,) in [0, n_classes).
-
-    Returns:
-        (4N, C, S, S) and (4N,) labels in [0, 4 n_classes); turn r of class c is class `r n_classes + c`.
+        n_classes: base classes.
+        rotations: make every 90-degree turn of a class another class, as is usual on Omniglot.
+        generator: initial weights of the classifier, on the CPU.
     """
-    turned = [torch.rot90(images, turn, (2, 3)) for turn in range(N_ROTATIONS)]
-    classes = [labels + turn * n_classes for turn in range(N_ROTATIONS)]
-    return torch.cat(turned), torch.cat(classes)
+
+    def __init__(
+        self, backbone: nn.Module, benchmark: Benchmark, n_classes: int, rotations: bool, *, generator: torch.Generator
+    ) -> None:
+        self._benchmark, self._n_classes, self._rotations = benchmark, n_classes, rotations
+        n_outputs = n_classes * (N_ROTATIONS if rotations else 1)
+        self.networks = Networks(backbone, {"classifier": linear(n_features(backbone), n_outputs, generator)})
+
+    def draw(self, rows_N: Tensor, generator: torch.Generator) -> ViewParameters:
+        """Draw one view of each image."""
+        return draw_views(len(rows_N), self._benchmark.augmentation, generator)
+
+    def views(self, images_NHWC: Tensor, draws: ViewParameters) -> Tensor:
+        """Return the augmented views (N, ...), or (4N, ...) with `rotations`, turn by turn."""
+        x = augmented(images_NHWC, self._benchmark, draws)
+        return torch.cat([torch.rot90(x, turn, (2, 3)) for turn in range(N_ROTATIONS)]) if self._rotations else x
+
+    def targets(self, views: Tensor) -> dict[str, Tensor]:
+        """Return nothing: there is no teacher."""
+        return {}
+
+    def loss(
+        self,
+        outputs: Mapping[str, Tensor],
+        targets: Mapping[str, Tensor],
+        labels_N: Tensor,
+        rows_N: Tensor,
+        draws: ViewParameters,
+    ) -> Outcome:
+        """Return the mean cross-entropy."""
+        labels = rotated_labels(labels_N, self._n_classes) if self._rotations else labels_N
+        ce = F.cross_entropy(outputs["classifier"], labels)
+        return Outcome(loss=ce, parts={"ce": ce.detach()}, accuracy=accuracy(outputs["classifier"], labels))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return nothing."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take nothing back."""
+
+
+def augmented(images_NHWC: Tensor, benchmark: Benchmark, draws: ViewParameters) -> Tensor:
+    """Return one augmented, normalised view (N, channels, S, S) of each uint8 image."""
+    return normalize(apply_views(images_NHWC, benchmark.augmentation, draws), benchmark.mean, benchmark.std)
+
+
+def rotated_labels(labels_N: Tensor, n_classes: int) -> Tensor:
+    """Return the classes (4N,) of the four turns of each image: turn r of class c is class `r n_classes + c`."""
+    return torch.cat([labels_N + turn * n_classes for turn in range(N_ROTATIONS)])

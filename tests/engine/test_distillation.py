@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rayfs.methods.label_halluc import distillation_loss
+from rayfs.engine.distillation import distillation_loss
 from rayfs.randomness import torch_generator
 
 
