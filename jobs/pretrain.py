@@ -1,9 +1,13 @@
-"""Train an embedding on the base classes of a benchmark.
+"""Train an embedding on the base classes of a benchmark, over Ray Train.
 
-Validation classes choose the epoch to keep; test classes are never read.
+Validation classes choose the epoch to keep; test classes are never read. The same command again goes on where a killed
+run stopped. Beside the checkpoint: a sidecar (.json), the learning curve as rows (.curve.parquet) and figure
+(.curve.svg).
 
-    python jobs/pretrain.py --benchmark omniglot --rotations --out runs/conv4_omniglot.safetensors
-    python jobs/pretrain.py --benchmark cifar-fs --data DIR --epochs 8 --out runs/conv4_cifar_fs.safetensors
+    python jobs/pretrain.py --benchmark omniglot --rotations --out runs/omniglot.safetensors
+    python jobs/pretrain.py --objective rfs-simple --benchmark cifar-fs --data DIR --out runs/rfs.safetensors
+    python jobs/pretrain.py --objective rfs-distill --teacher runs/rfs.safetensors --benchmark cifar-fs --data DIR \\
+        --out runs/rfs_distill.safetensors
 """
 
 import sys
@@ -24,19 +28,21 @@ class Config(PretrainConfig):
     image_size: int | None = None
     """Pixels; default: the benchmark's own."""
     backbone: str = "conv4"
-    """conv4 or resnet12."""
+    """conv4, resnet12, ..."""
     out: Path
-    """The checkpoint to write (.safetensors); its configuration and learning curve go beside it (.json)."""
+    """The checkpoint to write (.safetensors)."""
+    workers: int = 1
+    """Processes that share each batch, one GPU each where there are GPUs; 0: this process, without Ray."""
     device: str = "auto"
     """auto, cpu or cuda."""
     threads: int = 0
-    """CPU threads; 0: all cores."""
+    """CPU threads of each worker; 0: an even share of all."""
 
 
 def main(config: Config) -> int:
     if config.out.suffix != ".safetensors":
         raise InputError(f"--out is '{config.out}'; expected a file name that ends in .safetensors")
-    from rayfs.pretraining.run import run_pretraining  # torch takes seconds to import; wrong flags should not
+    from rayfs.distributed.pretrain import run_pretraining  # torch takes seconds to import; wrong flags should not
 
     given = {field.name: getattr(config, field.name) for field in fields(config)}
     training = PretrainConfig(**{field.name: given.pop(field.name) for field in fields(PretrainConfig)})

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from rayfs.backbones.checkpoint_files import (
     SAFETENSORS_SUFFIX,
@@ -15,7 +17,7 @@ from rayfs.backbones.checkpoint_files import (
     read_bytes,
     write_failures_explained,
 )
-from rayfs.backbones.state import fit_state, state_hash
+from rayfs.backbones.state import HEADS, find_heads, fit_state, state_hash
 from rayfs.durable_files import write_durably
 from rayfs.errors import InputError
 
@@ -49,19 +51,27 @@ class LoadReport:
         return line
 
 
-def save_checkpoint(path: str | Path, backbone: nn.Module, metadata: dict[str, Any]) -> None:
+def save_checkpoint(
+    path: str | Path, backbone: nn.Module, metadata: dict[str, Any], heads: Mapping[str, Tensor] | None = None
+) -> None:
     """Write the backbone's state dict to `path` (.safetensors), and `metadata` to `<stem>.json` beside it.
 
-    The sidecar holds {"metadata", "n_tensors", "sha256" of the file, "state_hash"}. Each file is written to a temporary
-    name and renamed; at no moment does a sidecar lie beside weights that are not its own.
+    The sidecar holds {"metadata", "n_tensors" and "sha256" of the file, "state_hash" of the backbone}. Each file is
+    written to a temporary name and renamed; at no moment does a sidecar lie beside weights that are not its own.
+
+    Arguments:
+        heads: tensors of classifier heads by name (`classifier.weight`, `rot_classifier.bias`, `eq_head.0.weight`),
+            stored in the same file for `read_heads`; `load_checkpoint` leaves them out, and so does the state hash.
 
     Raises InputError where the suffix is another, or the place cannot be written; TypeError or ValueError where
-    `metadata` is not JSON.
+    `metadata` is not JSON; ValueError where a head's tensor has the name of a tensor of the backbone, or begins with
+    none of `rayfs.backbones.state.HEADS`, so that it could not be told from the backbone's.
     """
     path = Path(path)
     if path.suffix != SAFETENSORS_SUFFIX:
         raise InputError(f"checkpoints are saved as {SAFETENSORS_SUFFIX}, got {str(path)!r}; change its ending")
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}
+    state |= _checked_heads(heads or {}, own_names=set(state))
     data = safetensors.torch.save(state)
     sidecar = {
         "metadata": metadata,
@@ -77,6 +87,26 @@ def save_checkpoint(path: str | Path, backbone: nn.Module, metadata: dict[str, A
         write_durably(sidecar_path, text.encode())
 
 
+def _checked_heads(heads: Mapping[str, Tensor], own_names: set[str]) -> dict[str, Tensor]:
+    for name in heads:
+        if name in own_names:
+            raise ValueError(f"the head's tensor {name!r} has the name of a tensor of the backbone; rename the head")
+        if name.partition(".")[0] not in HEADS:
+            raise ValueError(f"the head's tensor {name!r} begins with none of: {', '.join(HEADS)}; rename the head")
+    # Copies: safetensors refuses tensors that share memory, as two heads of one module may.
+    return {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in heads.items()}
+
+
+def rewrite_metadata(path: str | Path, metadata: dict[str, Any]) -> None:
+    """Put `metadata` in place of what `save_checkpoint` was given for the weights at `path`, which stay as they are.
+
+    Raises OSError where the sidecar cannot be read or written; TypeError or ValueError where `metadata` is not JSON.
+    """
+    sidecar_path = Path(path).with_suffix(".json")
+    sidecar = {**json.loads(sidecar_path.read_bytes()), "metadata": metadata}
+    write_durably(sidecar_path, (json.dumps(sidecar, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
 def load_checkpoint(path: str | Path, backbone: nn.Module) -> LoadReport:
     """Load `path` into `backbone`, all of it or nothing, and report what was matched.
 
@@ -89,9 +119,8 @@ def load_checkpoint(path: str | Path, backbone: nn.Module) -> LoadReport:
     not the file its sidecar describes, or does not fit the backbone; then the backbone is as it was.
     """
     path = Path(path)
-    data = read_bytes(path)
-    metadata = _sidecar_metadata(path, data) if path.suffix == SAFETENSORS_SUFFIX else {}
-    fitted = fit_state(parse_tensors(data, path), backbone, source=str(path))
+    tensors, metadata = _read(path)
+    fitted = fit_state(tensors, backbone, source=str(path))
     backbone.load_state_dict(fitted.state, strict=True)
     return LoadReport(
         path=str(path),
@@ -101,6 +130,30 @@ def load_checkpoint(path: str | Path, backbone: nn.Module) -> LoadReport:
         cast=fitted.cast,
         metadata=metadata,
     )
+
+
+def read_heads(path: str | Path, backbone: nn.Module | None = None) -> dict[str, Tensor]:
+    """Return the tensors of the classifier heads in `path`, by name, on the CPU; empty where there are none.
+
+    Names are without wrapper prefixes: `classifier.weight`, `rot_classifier.weight`, `eq_head.0.weight`, ... Files are
+    read as by `load_checkpoint`, and what it reports as ignored is what is returned here.
+
+    Arguments:
+        backbone: whose file it is. Needed for the models that have tensors of their own under a head's name (timm's
+            ConvNeXt has `head.norm.weight`), which are otherwise taken for a head's.
+
+    Raises InputError where the file cannot be read as a checkpoint, or a head has values that are not finite.
+    """
+    path = Path(path)
+    tensors, _ = _read(path)
+    return find_heads(tensors, backbone.state_dict() if backbone is not None else (), source=str(path))
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors of a file, and the metadata of its sidecar."""
+    data = read_bytes(path)
+    metadata = _sidecar_metadata(path, data) if path.suffix == SAFETENSORS_SUFFIX else {}
+    return parse_tensors(data, path), metadata
 
 
 def _sidecar_metadata(path: Path, data: bytes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The one way both backbones make a convolution: drawn from an explicit generator, never from the global one."""
+"""The one way the backbones written here make a convolution: from an explicit generator, never from the global one."""
 
 import torch
 from torch import nn
@@ -6,18 +6,23 @@ from torch.nn.utils import skip_init
 
 
 def kaiming_conv(
-    in_channels: int, out_channels: int, kernel_size: int, generator: torch.Generator, bias: bool = False
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    generator: torch.Generator,
+    bias: bool = False,
+    stride: int = 1,
 ) -> nn.Module:
-    """Return a stride-1 convolution that keeps the image size, weights ~ N(0, 2 / fan_out), bias 0.
+    """Return a convolution padded so that stride 1 keeps the image size, weights ~ N(0, 2 / fan_out), bias 0.
 
-    The gain is √2: the released code asks for Kaiming "leaky_relu" without passing the slope 0.1, which is the gain of
-    a plain ReLU.
+    The gain is √2: the released code of RFS asks for Kaiming "leaky_relu" without passing the slope 0.1, which is the
+    gain of a plain ReLU.
 
     Arguments:
         generator: on the CPU, so that the weights are the same whatever device the model then moves to.
     """
     conv = skip_init(
-        nn.Conv2d, in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias, device="cpu"
+        nn.Conv2d, in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=bias, device="cpu"
     )
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="leaky_relu", a=0.0, generator=generator)
     if bias:

@@ -45,3 +45,25 @@ class LinearHead(nn.Module):
     def forward(self, features_ND: Tensor) -> Tensor:
         """Return logits (N, C). A zero feature row gives the bias alone."""
         return self.linear(l2_normalize(features_ND) if self.normalize else features_ND)
+
+
+class CosineHead(nn.Module):
+    """logits_c = s cos(z, w_c), with s a learnable scalar and no bias.
+
+    A pure cosine: equation 2 of "Long-tail Recognition via Compositional Knowledge Transfer" (CVPR 2022). The heads of
+    OLTR and CloserLook bear the name but keep some of the length of the features or of the classes.
+
+    Arguments:
+        initial_scale: s at the start.
+        generator: w ~ U(-1/√n_features, 1/√n_features) as in `linear`, on the CPU.
+    """
+
+    def __init__(self, n_features: int, n_classes: int, initial_scale: float, *, generator: torch.Generator) -> None:
+        super().__init__()
+        bound = n_features**-0.5
+        self.weight = nn.Parameter(torch.empty(n_classes, n_features).uniform_(-bound, bound, generator=generator))
+        self.scale = nn.Parameter(torch.tensor(float(initial_scale)))
+
+    def forward(self, features_ND: Tensor) -> Tensor:
+        """Return logits (N, C). A zero feature row or a zero w_c gives 0, with a finite gradient."""
+        return self.scale * (l2_normalize(features_ND) @ l2_normalize(self.weight).T)

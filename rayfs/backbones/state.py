@@ -1,6 +1,6 @@
 """State dicts: a stable hash of one, and fitting a foreign one to a backbone by name and shape."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +12,12 @@ from rayfs.hashing import digest, stable_hash
 WRAPPER_PREFIXES = ("module.", "encoder.", "backbone.")
 """Put before every name by DataParallel and by code that holds the backbone as an attribute."""
 
-HEADS = ("fc", "classifier", "head", "linear", "cls_classifier", "rot_classifier", "eq_head", "inv_head")
-"""First parts of the names of classifier heads; the last three are SKD's rotation head and IER's two heads."""
+HEADS = (
+    *("fc", "classifier", "head", "linear", "cls_classifier"),
+    *("rot_classifier", "eq_head", "inv_head"),
+    *("heads", "head_dist", "heads_dist", "aux_head", "last_linear", "classif"),
+)
+"""First parts of the names of heads: of the literature's classifiers, of SKD and IER, and of the models of timm."""
 
 COUNTER = "num_batches_tracked"
 """Batch norm's count of batches: absent in checkpoints of old PyTorch versions, and not used at momentum 0.1."""
@@ -44,10 +48,36 @@ def state_hash(backbone: nn.Module) -> str:
     return stable_hash([[name, *_fingerprint(tensor)] for name, tensor in sorted(backbone.state_dict().items())])
 
 
+def find_heads(given: Mapping[str, Tensor], own_names: Collection[str], source: str) -> dict[str, Tensor]:
+    """Return the tensors of `given` that belong to a head, by name, after taking off wrapper prefixes.
+
+    Arguments:
+        own_names: names of the backbone's own tensors, which are none of a head's whatever they are called.
+        source: what to call the checkpoint in an error message.
+
+    Raises InputError where two tensors have the same name after that, or one has values that are not finite.
+    """
+    heads: dict[str, Tensor] = {}
+    for name, original in _match_names(given, own_names)[1]:
+        if name in heads:
+            raise InputError(
+                f"checkpoint {source} holds the head's tensor {name} twice, with and without a wrapper prefix; "
+                "remove one of them"
+            )
+        heads[name] = given[original]
+    if broken := [name for name, tensor in heads.items() if not tensor.isfinite().all()]:
+        raise InputError(
+            f"checkpoint {source} has heads with NaN or infinite values: {', '.join(broken[:MAX_NAMED])}; take another "
+            "--checkpoint"
+        )
+    return heads
+
+
 def fit_state(given: Mapping[str, Tensor], backbone: nn.Module, source: str) -> FittedState:
     """Match the tensors of `given` with the backbone's by name, after taking off wrapper prefixes and heads.
 
-    A prefix is taken off only where every name (heads aside) carries it. The backbone is not touched.
+    A prefix is taken off only where every name (heads aside) carries it and none is the backbone's as it stands. A name
+    of the backbone's own is never taken for a head's. The backbone is not touched.
 
     Arguments:
         source: what to call the checkpoint in an error message.
@@ -55,7 +85,7 @@ def fit_state(given: Mapping[str, Tensor], backbone: nn.Module, source: str) -> 
     Raises InputError naming every tensor that is missing, unexpected, of another shape or kind of dtype, or not finite.
     """
     expected = backbone.state_dict()
-    given_name, ignored = _match_names(given, expected)
+    given_name, heads = _match_names(given, expected)
     missing = [name for name in expected if name not in given_name]
     filled = [name for name in missing if name.rpartition(".")[2] == COUNTER]
     found = {name: given[given_name[name]] for name in expected if name in given_name}
@@ -76,19 +106,22 @@ def fit_state(given: Mapping[str, Tensor], backbone: nn.Module, source: str) -> 
     state = {name: tensor.to(expected[name].dtype) for name, tensor in found.items()}
     state |= {name: torch.zeros_like(expected[name]) for name in filled}
     cast = [name for name, tensor in found.items() if tensor.dtype != expected[name].dtype]
+    ignored = tuple(original for _, original in heads)
     return FittedState(state=state, ignored=ignored, filled=tuple(filled), cast=tuple(cast))
 
 
-def _match_names(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return {name without prefixes: name as given} and the heads' names as given."""
+def _match_names(
+    given: Mapping[str, Tensor], own_names: Collection[str]
+) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Return {name without prefixes: name as given}, and the same of the heads as pairs."""
     names = {name: name for name in given}
-    ignored: list[str] = []
+    heads: list[tuple[str, str]] = []
     while True:
-        heads = [name for name in names if name not in expected and name.partition(".")[0] in HEADS]
-        ignored += [names.pop(name) for name in heads]
+        found = [name for name in names if name not in own_names and name.partition(".")[0] in HEADS]
+        heads += [(name, names.pop(name)) for name in found]
         prefix = next((p for p in WRAPPER_PREFIXES if names and all(name.startswith(p) for name in names)), None)
-        if prefix is None:
-            return names, tuple(ignored)
+        if prefix is None or any(name in own_names for name in names):
+            return names, heads
         names = {name.removeprefix(prefix): original for name, original in names.items()}
 
 

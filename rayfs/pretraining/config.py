@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from rayfs.errors import InputError
+
 OBJECTIVES = (
     "cross-entropy", "rfs-simple", "rfs-distill", "skd-gen0", "skd-gen1", "ier-gen0", "ier-distill", "cosine",
 )  # fmt: skip
@@ -14,8 +16,9 @@ SCHEDULES = ("step", "cosine")
 class PretrainConfig:
     """Settings of embedding learning. None: the published value for the objective and the benchmark (`recipes.py`)."""
 
-    objective: str = "rfs-simple"
-    """cross-entropy, rfs-simple, rfs-distill, skd-gen0, skd-gen1, ier-gen0, ier-distill or cosine."""
+    objective: str = "cross-entropy"
+    """cross-entropy, rfs-simple, rfs-distill, skd-gen0, skd-gen1, ier-gen0, ier-distill or cosine (facts of each in its
+    file under rayfs/pretraining)."""
     teacher: str | None = None
     """Checkpoint of the generation before (.safetensors, .pth): rfs-distill, skd-gen1 and ier-distill need one."""
     epochs: int | None = None
@@ -38,7 +41,7 @@ class PretrainConfig:
     """uniform (each image once an epoch), square-root (classes by the root of their size) or class-aware."""
     precision: str = "auto"
     """float32, bf16 (autocast), or auto: bf16 on a GPU, float32 on CPUs."""
-    rotations: bool | None = None
+    rotations: bool = False
     """cross-entropy: 90-degree turns as extra classes (the usual enlargement of Omniglot; ours)."""
     gamma: float | None = None
     """Weight of the self-supervision: SKD gen0 2, SKD gen1 0.1 (CIFAR-FS), 0.2 (FC100), 0.025 (mini); IER 1."""
@@ -64,3 +67,41 @@ class PretrainConfig:
     """Validation episodes, 2 or more, the same every epoch; frozen features and logistic regression."""
     seed: int = 0
     """Root seed of initialisation, order, views and validation episodes."""
+
+    def __post_init__(self) -> None:
+        _refuse_unknown(self, "objective", OBJECTIVES)
+        _refuse_unknown(self, "precision", PRECISIONS)
+        _refuse_unknown(self, "sampler", SAMPLERS)
+        if self.schedule is not None:
+            _refuse_unknown(self, "schedule", SCHEDULES)
+        least = {
+            "epochs": 1, "batch": 1, "negatives": 1, "validation_n_way": 2, "validation_n_shot": 1,
+            "validation_episodes": 2,
+        }  # fmt: skip
+        for name, minimum in least.items():
+            value = getattr(self, name)
+            if value is not None and value < minimum:
+                raise InputError(f"{_flag(name)} is {value}; expected at least {minimum}")
+        for name in ("lr", "lr_decay", "temperature", "contrast_temperature", "initial_scale"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise InputError(f"{_flag(name)} is {value}; expected a positive number")
+        for name in ("momentum", "memory_momentum"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise InputError(f"{_flag(name)} is {value}; expected 0 or more, and less than 1")
+        for name in ("weight_decay", "gamma", "ce_weight", "kd_weight"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise InputError(f"{_flag(name)} is {value}; expected zero or a positive number")
+        if self.decay_at is not None and not all(0 < share <= 1 for share in self.decay_at):
+            raise InputError(f"--decay-at is {self.decay_at}; expected shares of the epochs, above 0 and up to 1")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _refuse_unknown(config: PretrainConfig, name: str, known: tuple[str, ...]) -> None:
+    if getattr(config, name) not in known:
+        raise InputError(f"{_flag(name)} is '{getattr(config, name)}'; expected one of {', '.join(known)}")

@@ -12,7 +12,7 @@ One objective, one file; each is a few functions of tensors behind the four meth
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,13 @@ from torch import Tensor, nn
 class Draws(Protocol):
     """Everything random about the step of a batch."""
 
-    def part(self, index: slice) -> "Draws":
+    def part(self, index: slice) -> Self:
         """Return the draws of some of the images; what belongs to no single image stays whole."""
         ...
+
+
+DrawsT = TypeVar("DrawsT", bound=Draws)
+"""What an objective draws: only the objective itself looks inside."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +42,7 @@ class Outcome:
     """0-d, fraction of the images classified correctly as they were seen."""
 
 
-class Objective(Protocol):
+class Objective(Protocol[DrawsT]):
     """A backbone with its heads, and what is minimised.
 
     Everything random comes from the generator given to `draw`, dropout aside; on several workers each has the same
@@ -48,11 +52,11 @@ class Objective(Protocol):
     networks: "Networks"
     """All that is trained, and nothing else; saved under its parameters' names."""
 
-    def draw(self, rows_N: Tensor, generator: torch.Generator) -> Draws:
+    def draw(self, rows_N: Tensor, generator: torch.Generator) -> DrawsT:
         """Draw what a step of the base images `rows_N` (int64, CPU) needs, on the generator's device."""
         ...
 
-    def views(self, images_NHWC: Tensor, draws: Draws) -> Tensor:
+    def views(self, images_NHWC: Tensor, draws: DrawsT) -> Tensor:
         """Make the normalised views (M, channels, S, S) float32 of uint8 images, the first N of them one an image."""
         ...
 
@@ -66,7 +70,7 @@ class Objective(Protocol):
         targets: Mapping[str, Tensor],
         labels_N: Tensor,
         rows_N: Tensor,
-        draws: Draws,
+        draws: DrawsT,
     ) -> Outcome:
         """Return the loss of `outputs` (what `networks` gave the views) and what is worth watching.
 

@@ -1,24 +1,36 @@
-"""The training loop of embedding learning. N images, C classes, D features."""
+"""The one training loop of embedding learning: any objective, one process or one of several. N images of a batch.
+
+Everything random about a step depends on (seed, epoch, step) alone, dropout on (seed, epoch, worker): training that
+stops after an epoch and goes on later, or elsewhere, gives the weights of training that never stopped.
+"""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import nn
+import torch.distributed
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from rayfs.backbones.heads import LinearHead
-from rayfs.backbones.registry import n_features
-from rayfs.backbones.regularisation import set_generator
-from rayfs.benchmarks.augmentation import apply_views, draw_views, normalize, plain_view
+from rayfs.backbones.regularisation import reset_ramp, set_generator
+from rayfs.benchmarks.augmentation import normalize, plain_view
 from rayfs.benchmarks.registry import Benchmark
 from rayfs.benchmarks.tables import ImageTable
 from rayfs.engine.bank import embed_table
+from rayfs.errors import InputError
 from rayfs.pretraining.config import PretrainConfig
-from rayfs.pretraining.cross_entropy import N_ROTATIONS, cross_entropy, rotations_as_classes
+from rayfs.pretraining.objective import Objective
+from rayfs.pretraining.sampling import epoch_rows
 from rayfs.pretraining.validation import few_shot_accuracy, validation_protocol
 from rayfs.randomness import torch_generator
+
+CHECK_EVERY = {"cpu": 1, "cuda": 50}
+"""Steps between two looks at the losses; a look makes the GPU wait, or the workers."""
+
+NAMED_ROWS = 64
+"""How many rows of a batch an error message names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +39,11 @@ class EpochReport:
 
     epoch: int
     """1-based."""
+    learning_rate: float
     loss: float
     """Mean training loss."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """Mean of each term of the loss, unweighted."""
     train_accuracy: float
     """Fraction of augmented base images classified correctly, as they were seen."""
     validation_accuracy: float
@@ -37,73 +52,189 @@ class EpochReport:
     """Of its 95% interval (normal)."""
     seconds: float
     """Of training and validation together."""
+    images_per_second: float
+    """Base images trained on in a second, over all workers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Team:
+    """This process among those that train together."""
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def of_this_process(cls) -> "Team":
+        """Ask torch.distributed; alone where it is not in use."""
+        if not torch.distributed.is_initialized():
+            return cls()
+        return cls(rank=torch.distributed.get_rank(), size=torch.distributed.get_world_size())
+
+    def part(self, n: int) -> slice:
+        """Return which of a batch of `n` images are this process's."""
+        each = n // self.size
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the mean of `values` over all processes."""
+        if self.size == 1:
+            return values
+        total = values.clone()
+        torch.distributed.all_reduce(total)
+        return total / self.size
 
 
 class Trainer:
-    """A backbone, a linear head over the base classes, and the optimiser of both, on one device."""
+    """An objective and its optimiser on one device, on one of the workers of `team`.
+
+    Raises:
+        InputError: the batch cannot be shared evenly by the workers.
+    """
 
     def __init__(
-        self, backbone: nn.Module, benchmark: Benchmark, base: ImageTable, config: PretrainConfig, device: torch.device
+        self, objective: Objective, base: ImageTable, config: PretrainConfig, device: torch.device, team: Team
     ) -> None:
-        self.config, self.device = config, device
-        self._benchmark, self._base = benchmark, base
-        self._labels = torch.from_numpy(base.labels)
-        n_classes = len(base.class_names) * (N_ROTATIONS if config.rotations else 1)
-        self.backbone = backbone.to(device).to(memory_format=torch.channels_last)
-        self.head = LinearHead(
-            n_features(backbone), n_classes, False, generator=torch_generator(config.seed, "head")
-        ).to(device)
-        set_generator(backbone, torch_generator(config.seed, "dropout", device=device))
+        assert config.batch is not None and config.lr is not None, "the configuration is resolved"
+        self.objective, self.config, self._device, self._team = objective, config, device, team
+        self._labels_of, self._labels = base.labels, torch.from_numpy(base.labels).to(device)
+        self._images = image_reader(base, device)
+        self.batch = min(config.batch, len(base))
+        if self.batch % team.size:
+            raise InputError(
+                f"a batch of {self.batch} images cannot be shared evenly by {team.size} workers; choose --workers or "
+                "--batch so that one divides the other"
+            )
+        self.steps_per_epoch = len(base) // self.batch
+        networks = objective.networks.to(device).to(memory_format=torch.channels_last)
+        self._trained: nn.Module = networks
+        if team.size > 1:
+            self._trained = DistributedDataParallel(networks, device_ids=[device] if device.type == "cuda" else None)
         self._optimizer = torch.optim.SGD(
-            [*self.backbone.parameters(), *self.head.parameters()],
-            lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True,
-        )  # fmt: skip
-        self.steps_per_epoch = max(1, len(base) // config.batch)
+            networks.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
+        )
+        self._autocast = config.precision == "bf16"
 
-    def train_epoch(self, epoch: int, on_step: Callable[[], None]) -> tuple[float, float]:
+    @property
+    def backbone(self) -> nn.Module:
+        """The backbone that is being trained."""
+        return self.objective.networks.backbone
+
+    def train_epoch(self, epoch: int, on_step: Callable[[], None]) -> tuple[float, float, dict[str, float]]:
         """Train for the 1-based `epoch`; incomplete last batches are dropped.
 
         Returns:
-            Mean loss and mean accuracy (fraction) over the batches as they were seen.
+            Mean loss, mean accuracy (fraction) over the batches as they were seen, and the mean of each part.
 
         Raises:
-            FloatingPointError: the loss is no longer finite.
+            InputError: a loss is not finite; names the step and the images.
         """
+        self._start_epoch(epoch)
+        draws = torch_generator(self.config.seed, "views", epoch, self._device)
+        order = epoch_rows(self._labels_of, self.config.sampler, torch_generator(self.config.seed, "order", epoch))
+        batches = order.split(self.batch)[: self.steps_per_epoch]
+        check_every = CHECK_EVERY.get(self._device.type, 50) if self._team.size == 1 else 50
+        watched: list[Tensor] = []
+        names: list[str] = []
+        for step, rows in enumerate(batches, start=1):
+            named = self._step(rows, draws)
+            names = list(named)
+            watched.append(torch.stack([value.detach().float() for value in named.values()]))
+            if step % check_every == 0 or step == len(batches):
+                self._refuse_non_finite(watched, batches, epoch, checked=(step - 1) // check_every * check_every)
+            on_step()
+        means = self._team.mean(torch.stack(watched).mean(0)).tolist()
+        values = dict(zip(names, means, strict=True))
+        return values.pop("loss"), values.pop("accuracy"), values
+
+    def _start_epoch(self, epoch: int) -> None:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self.config, epoch)
-        views = torch_generator(self.config.seed, "views", epoch, self.device)
-        order = torch.randperm(len(self._base), generator=torch_generator(self.config.seed, "order", epoch))
-        self.backbone.train()
-        totals = torch.zeros(2, device=self.device)
-        for rows in order.split(self.config.batch)[: self.steps_per_epoch]:
-            totals += self._step(*self._batch(rows, views))
-            on_step()
-        loss, accuracy = (totals / self.steps_per_epoch).tolist()
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss of epoch {epoch} is {loss}; lower --lr (it is {self.config.lr})")
-        return loss, accuracy
+        stream = "dropout" if self._team.rank == 0 else f"dropout, worker {self._team.rank}"
+        set_generator(self._trained, torch_generator(self.config.seed, stream, epoch, self._device))
+        reset_ramp(self._trained, (epoch - 1) * self.steps_per_epoch)
+        self._trained.train()
 
-    def _batch(self, rows: torch.Tensor, views: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        augmentation = self._benchmark.augmentation
-        images = self._base.take(rows.numpy()).to(self.device)
-        x = apply_views(images, augmentation, draw_views(len(rows), augmentation, views))
-        x, y = normalize(x, self._benchmark.mean, self._benchmark.std), self._labels[rows].to(self.device)
-        return rotations_as_classes(x, y, len(self._base.class_names)) if self.config.rotations else (x, y)
-
-    def _step(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        logits = self.head(self.backbone(x.contiguous(memory_format=torch.channels_last)))
-        loss = cross_entropy(logits, y)
+    def _step(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Make one update with the batch of base images `rows` (N,); returns 0-d loss, accuracy and parts."""
+        objective, mine = self.objective, self._team.part(len(rows))
+        draws = objective.draw(rows, generator).part(mine)
+        views = objective.views(self._images(rows[mine]), draws).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
+            outputs = self._trained(views)
+            with torch.no_grad():
+                targets = objective.targets(views)
+        outcome = objective.loss(
+            {name: output.float() for name, output in outputs.items()},
+            {name: target.float() for name, target in targets.items()},
+            self._labels[rows[mine].to(self._device)],
+            rows[mine],
+            draws,
+        )
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        outcome.loss.backward()
         self._optimizer.step()
-        return torch.stack([loss.detach(), (logits.argmax(1) == y).float().mean()])
+        return {"loss": outcome.loss, "accuracy": outcome.accuracy, **outcome.parts}
+
+    def _refuse_non_finite(self, watched: list[Tensor], batches: tuple[Tensor, ...], epoch: int, checked: int) -> None:
+        losses = self._team.mean(torch.stack(watched[checked:])[:, 0])
+        if losses.isfinite().all():
+            return
+        step = checked + int(losses.isfinite().logical_not().nonzero()[0])
+        rows = batches[step].tolist()
+        named = ", ".join(map(str, rows[:NAMED_ROWS]))
+        if len(rows) > NAMED_ROWS:
+            named += f" and {len(rows) - NAMED_ROWS} more"
+        raise InputError(
+            f"the loss of epoch {epoch}, step {step + 1} of {self.steps_per_epoch}, is "
+            f"{losses[step - checked].item()}; its images are the rows {named} of the base table. Finished epochs are "
+            f"kept. Lower --lr (it is {self.config.lr}), or look at those images"
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all that training has to remember, by name; with the epoch it makes the rest of training certain."""
+        state = {f"networks/{name}": value for name, value in self.objective.networks.state_dict().items()}
+        for name, parameter in self.objective.networks.named_parameters():
+            momentum = self._optimizer.state[parameter].get("momentum_buffer")
+            if momentum is not None:
+                state[f"momentum/{name}"] = momentum
+        return state | {f"objective/{name}": value for name, value in self.objective.state().items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state` returned."""
+        parts: dict[str, dict[str, Tensor]] = {"networks": {}, "momentum": {}, "objective": {}}
+        for full_name, value in state.items():
+            kind, _, name = full_name.partition("/")
+            parts[kind][name] = value
+        self.objective.networks.load_state_dict(parts["networks"])
+        parameters = dict(self.objective.networks.named_parameters())
+        for name, value in parts["momentum"].items():
+            # The layout of the parameter: another one would be summed in another order.
+            buffer = torch.empty_like(parameters[name]).copy_(value)
+            self._optimizer.state[parameters[name]]["momentum_buffer"] = buffer
+        self.objective.load_state(parts["objective"])
+
+
+def image_reader(table: ImageTable, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Return what gets the images (N, H, W, C) uint8 of `rows` (N,) onto `device`.
+
+    A GPU keeps the whole table where it takes no more than a quarter of the free memory.
+    """
+    if device.type == "cuda" and 4 * table.images.nbytes <= torch.cuda.mem_get_info(device)[0]:
+        resident = torch.from_numpy(np.array(table.images)).to(device)
+        return lambda rows: resident[rows.to(device)]
+    return lambda rows: table.take(rows.numpy()).to(device)
 
 
 def learning_rate(config: PretrainConfig, epoch: int) -> float:
-    """Return the learning rate of 1-based `epoch`: one factor `lr_decay` for every decay point already passed.
+    """Return the learning rate of 1-based `epoch`.
 
-    Decay points are rounded to whole epochs; the first epoch always has the full rate.
+    step: one factor `lr_decay` for every decay point already passed; points are rounded to whole epochs, and the first
+    epoch always has the full rate. cosine: `lr/2 (1 + cos(π (epoch - 1) / epochs))`.
     """
+    assert config.lr is not None and config.epochs is not None, "the configuration is resolved"
+    if config.schedule == "cosine":
+        return config.lr / 2 * (1 + math.cos(math.pi * (epoch - 1) / config.epochs))
+    assert config.lr_decay is not None and config.decay_at is not None, "the configuration is resolved"
     passed = sum(epoch > max(1, round(share * config.epochs)) for share in config.decay_at)
     return config.lr * config.lr_decay**passed
 

@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 
 from rayfs.backbones import Conv4, ResNet12, load_checkpoint, save_checkpoint, state_hash
+from rayfs.backbones.checkpoints import rewrite_metadata
 from rayfs.errors import InputError
 from rayfs.randomness import torch_generator
 
@@ -66,6 +67,14 @@ def test_saving_twice_replaces_both_files(tmp_path):
     loaded = conv4(3)
     assert load_checkpoint(tmp_path / "a.safetensors", loaded).metadata == {"run": 2}
     assert same_state(loaded, conv4(2))
+
+
+def test_rewriting_the_metadata_leaves_the_weights_and_their_hashes(tmp_path):
+    save_checkpoint(tmp_path / "a.safetensors", conv4(1), {"complete": False})
+    before = json.loads((tmp_path / "a.json").read_text())
+    rewrite_metadata(tmp_path / "a.safetensors", {"complete": True})
+    assert json.loads((tmp_path / "a.json").read_text()) == {**before, "metadata": {"complete": True}}
+    assert load_checkpoint(tmp_path / "a.safetensors", conv4(2)).metadata == {"complete": True}
 
 
 def test_failed_write_leaves_the_old_weights_and_no_temporary_file(tmp_path, monkeypatch):

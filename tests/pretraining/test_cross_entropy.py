@@ -1,41 +1,56 @@
-"""The objective against a loop, and the turns of a 2 x 2 image by hand."""
+"""Cross-entropy: by hand, against a loop, its view, and the turns of a 2 x 2 image."""
 
 import math
 
 import pytest
 import torch
+from loss_oracle import cross_entropy
+from small_objectives import N_CLASSES, backbone, create, images, labels, normal, photos
 
-from rayfs.pretraining.cross_entropy import cross_entropy, rotations_as_classes
+from rayfs.benchmarks.augmentation import Augmentation, apply_views, draw_views, normalize
+from rayfs.pretraining.cross_entropy import CrossEntropy, rotated_labels
 from rayfs.randomness import torch_generator
 
 
+def outcome(logits: torch.Tensor, chosen: torch.Tensor, name: str = "cross-entropy"):
+    return create(name).loss({"classifier": logits}, {}, chosen, torch.arange(len(chosen)), None)
+
+
 def test_cross_entropy_worked_by_hand():
-    # -ln(3/4) and -ln(1/4), on average 0.836988.
+    # -ln(3/4) and -ln(1/4), on average 0.836988; the second image is taken for the first class.
     logits = torch.tensor([[math.log(3.0), 0.0], [math.log(3.0), 0.0]])
-    assert cross_entropy(logits, torch.tensor([0, 1])).item() == pytest.approx(0.836988, abs=1e-6)
+    result = outcome(logits, torch.tensor([0, 1]))
+    assert result.loss.item() == pytest.approx(0.836988, abs=1e-6)
+    assert result.parts["ce"].item() == pytest.approx(0.836988, abs=1e-6)
+    assert result.accuracy.item() == 0.5
 
 
-def test_cross_entropy_equals_a_loop_over_images_and_classes():
-    logits = torch.randn(7, 4, generator=torch_generator(0, "logits"), dtype=torch.float64)
-    labels = torch.tensor([0, 1, 2, 3, 3, 0, 1])
-    total = 0.0
-    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
-        total -= math.log(math.exp(row[label]) / sum(math.exp(value) for value in row))
-    assert cross_entropy(logits, labels).item() == pytest.approx(total / 7, rel=1e-12)
+def test_loss_equals_a_loop_over_images_and_classes():
+    logits = normal(7, N_CLASSES, stream="logits").double()
+    assert outcome(logits, labels(7)).loss.item() == pytest.approx(cross_entropy(logits, labels(7).tolist()), rel=1e-12)
+
+
+def test_view_is_the_normalised_augmented_image():
+    benchmark = photos()
+    draws = draw_views(4, benchmark.augmentation, torch_generator(0, "views"))
+    expected = normalize(apply_views(images(4), benchmark.augmentation, draws), benchmark.mean, benchmark.std)
+    assert torch.equal(create("cross-entropy").views(images(4), draws), expected)
 
 
 def test_turns_of_a_small_image_by_hand():
-    images, labels = rotations_as_classes(torch.tensor([[[[1, 2], [3, 4]]]]), torch.tensor([2]), n_classes=10)
-    assert images[:, 0].tolist() == [[[1, 2], [3, 4]], [[2, 4], [1, 3]], [[4, 3], [2, 1]], [[3, 1], [4, 2]]]
-    assert labels.tolist() == [2, 12, 22, 32]
+    plain = photos(Augmentation(), size=2)
+    objective = CrossEntropy(backbone(), plain, 10, True, generator=torch_generator(0, "head"))
+    draws = objective.draw(torch.tensor([0]), torch_generator(0, "views"))
+    image = torch.tensor([[1, 2], [3, 4]], dtype=torch.uint8)[None, :, :, None].expand(1, 2, 2, 3)
+    red = (objective.views(image, draws)[:, 0] * plain.std[0] + plain.mean[0]) * 255
+    assert red.round().tolist() == [[[1, 2], [3, 4]], [[2, 4], [1, 3]], [[4, 3], [2, 1]], [[3, 1], [4, 2]]]
 
 
-def test_turns_keep_each_image_beside_its_class():
-    draw = torch_generator(0, "images")
-    images, labels = torch.rand(3, 2, 5, 5, generator=draw), torch.tensor([1, 0, 1])
-    turned, classes = rotations_as_classes(images, labels, n_classes=2)
-    assert turned.shape == (12, 2, 5, 5)
-    assert classes.tolist() == [1, 0, 1, 3, 2, 3, 5, 4, 5, 7, 6, 7]
-    for turn in range(4):
-        for i in range(3):
-            assert torch.equal(turned[3 * turn + i], torch.rot90(images[i], turn, (1, 2)))
+def test_every_turn_of_a_class_is_another_class():
+    assert rotated_labels(torch.tensor([2, 0]), n_classes=10).tolist() == [2, 0, 12, 10, 22, 20, 32, 30]
+
+
+def test_loss_with_rotations_equals_a_loop():
+    logits, chosen = normal(12, 4 * N_CLASSES, stream="logits"), torch.tensor([1, 0, 1])
+    expected = cross_entropy(logits, [1, 0, 1, 6, 5, 6, 11, 10, 11, 16, 15, 16])
+    assert outcome(logits, chosen, "rotations").loss.item() == pytest.approx(expected, rel=1e-6)

@@ -1,6 +1,7 @@
-"""A whole run: the best epoch's checkpoint and its sidecar, the test classes untouched, wrong input refused early."""
+"""A whole training: best epoch's checkpoint and sidecar, resumed where it stopped, test classes untouched."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,43 +10,83 @@ import pytest
 import torch
 
 import rayfs.pretraining.run as run
-from rayfs.backbones.checkpoints import load_checkpoint
+from rayfs.backbones.checkpoints import load_checkpoint, read_heads, save_checkpoint
 from rayfs.backbones.registry import create_backbone
 from rayfs.backbones.state import state_hash
 from rayfs.errors import InputError
 from rayfs.pretraining.config import PretrainConfig
-from rayfs.pretraining.train import Trainer
+from rayfs.pretraining.run import TrainingPlan, finished_before, plan_training, train
+from rayfs.pretraining.train import EpochReport, Trainer
+from rayfs.pretraining.training_state import read_state, state_path
 from rayfs.randomness import torch_generator
 
-CONFIG = PretrainConfig(epochs=2, batch=40, lr=0.02, validation_n_way=3, validation_episodes=3)
+CONFIG = PretrainConfig(epochs=3, batch=40, lr=0.02, validation_n_way=3, validation_episodes=3)
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
 def tiny_benchmark(benchmark, cache_dir, monkeypatch):
     monkeypatch.setattr(run, "open_benchmark", lambda name, data, image_size: benchmark)
-    monkeypatch.setattr(run, "configure_process", lambda n_threads: None)
     monkeypatch.setenv("RAYFS_CACHE", str(cache_dir))
 
 
-def pretrain(out: Path, **changes: Any) -> None:
+def planned(out: Path, **changes: Any) -> TrainingPlan:
     given = {
-        "benchmark": "characters", "data": None, "image_size": None, "backbone": "conv4", "device": "cpu",
-        "threads": 0, "config": CONFIG, "command": ["jobs/pretrain.py", "--out", "a b.safetensors"],
+        "benchmark": "characters", "data": None, "image_size": None, "backbone": "conv4", "config": CONFIG,
+        "n_workers": 1, "command": ["jobs/pretrain.py", "--out", "a b.safetensors"],
     }  # fmt: skip
-    run.run_pretraining(out=out, **{**given, **changes})
+    return plan_training(out=out, **{**given, **changes}).on("cpu")
+
+
+def pretrain(out: Path, **changes: Any) -> tuple[list[str], list[EpochReport]]:
+    """Train from end to end; returns the lines that were said and the learning curve."""
+    lines: list[str] = []
+    curves: list[list[EpochReport]] = []
+    train(planned(out, **changes), CPU, lines.append, lambda curve: curves.append(list(curve)))
+    return lines, curves[-1] if curves else []
 
 
 def sidecar(out: Path) -> dict[str, Any]:
     return json.loads(out.with_suffix(".json").read_text())["metadata"]
 
 
-def test_run_lowers_the_loss_and_says_so(tmp_path, capsys):
+class Killed(BaseException):
+    """Stands for the death of the process."""
+
+
+def kill_in_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
+    """Let the process die in the middle of `epoch`, once."""
+    whole = Trainer._step
+
+    def step(self: Trainer, rows, generator):
+        if self._optimizer.param_groups[0]["now"] == epoch and self.steps_taken == 2:
+            raise Killed
+        self.steps_taken += 1
+        return whole(self, rows, generator)
+
+    started = Trainer._start_epoch
+
+    def start(self: Trainer, epoch_now: int) -> None:
+        started(self, epoch_now)
+        self._optimizer.param_groups[0]["now"], self.steps_taken = epoch_now, 0
+
+    monkeypatch.setattr(Trainer, "_step", step)
+    monkeypatch.setattr(Trainer, "_start_epoch", start)
+
+
+def test_run_lowers_the_loss_and_says_so(tmp_path):
     """Test classes are never opened: the benchmark of these tests raises where they are."""
-    pretrain(tmp_path / "new" / "a.safetensors")
-    printed = capsys.readouterr().out
-    assert "160 base images of 8 classes, 6 validation classes, cpu" in printed
-    losses = [float(line.split("loss ")[1].split(" |")[0]) for line in printed.splitlines() if "| loss " in line]
-    assert len(losses) == 2 and losses[1] < losses[0]
+    lines, curve = pretrain(tmp_path / "new" / "a.safetensors")
+    losses = [float(line.split("loss ")[1].split(" |")[0]) for line in lines if "| loss " in line]
+    assert losses == [round(report.loss, 3) for report in curve] and losses[2] < losses[0]
+    assert lines[-1].startswith("kept epoch ")
+
+
+def test_description_tells_what_is_trained_on_what(tmp_path):
+    assert run.describe(planned(tmp_path / "a.safetensors", n_workers=2)) == (
+        "cross-entropy: conv4 on characters, 160 base images of 8 classes, 6 validation classes, 16 px, 2 workers, "
+        "cpu, float32"
+    )
 
 
 def test_same_command_gives_the_same_bytes(tmp_path):
@@ -56,19 +97,25 @@ def test_same_command_gives_the_same_bytes(tmp_path):
 
 def test_checkpoint_loads_back_and_its_sidecar_tells_how_it_was_made(tmp_path):
     out = tmp_path / "a.safetensors"
-    pretrain(out)
+    _, curve = pretrain(out)
     report = load_checkpoint(out, create_backbone("conv4", 1, 16, torch_generator(9, "other weights")))
-    assert not report.ignored and not report.filled
+    assert report.ignored == ("classifier.bias", "classifier.weight") and not report.filled
+    assert read_heads(out)["classifier.weight"].shape == (8, 64)
     metadata = report.metadata
     assert metadata == sidecar(out)
     assert (metadata["backbone"], metadata["benchmark"], metadata["channels"], metadata["image_size"]) == (
         "conv4", "characters", 1, 16,
     )  # fmt: skip
     assert metadata["command"] == "python jobs/pretrain.py --out 'a b.safetensors'"
-    assert metadata["training"]["epochs"] == 2 and metadata["training"]["objective"] == "cross-entropy"
+    assert metadata["training"]["epochs"] == 3 and metadata["training"]["objective"] == "cross-entropy"
+    assert metadata["training"]["decay_at"] == [1 / 2, 2 / 3, 5 / 6]
     assert metadata["versions"]["torch"] == torch.__version__
-    kept = metadata["curve"][-1]
-    assert 0 <= kept["validation_accuracy"] <= 1 and kept["validation_half_width"] >= 0
+    assert metadata["complete"] and [row["epoch"] for row in metadata["curve"]] == [1, 2, 3]
+    kept = metadata["curve"][metadata["kept_epoch"] - 1]
+    assert (
+        kept["validation_accuracy"] == metadata["validation"]["accuracy"] == max(r.validation_accuracy for r in curve)
+    )
+    assert metadata["identity"]["base_table"] and metadata["identity"]["validation_table"]
 
 
 @pytest.mark.parametrize(("accuracies", "best"), [([0.5, 0.8, 0.8], 2), ([0.9, 0.8, 0.9], 1), ([0.1, 0.2, 0.3], 3)])
@@ -82,57 +129,132 @@ def test_best_epoch_on_validation_classes_is_kept_and_the_earlier_of_equals(tmp_
 
     monkeypatch.setattr(run, "validate", scripted)
     out = tmp_path / "a.safetensors"
-    pretrain(out, config=PretrainConfig(epochs=3, batch=160, validation_n_way=3, validation_episodes=3))
+    pretrain(out)
     kept = create_backbone("conv4", 1, 16, torch_generator(9, "other weights"))
     load_checkpoint(out, kept)
     assert len(set(hashes)) == 3
     assert state_hash(kept) == hashes[best - 1]
-    assert [report["epoch"] for report in sidecar(out)["curve"]] == list(range(1, best + 1))
+    assert sidecar(out)["kept_epoch"] == best
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_kill_in_the_middle_of_an_epoch_and_a_resume_give_the_weights_of_an_uninterrupted_run(
+    tmp_path, monkeypatch, epoch
+):
+    whole, out = tmp_path / "whole.safetensors", tmp_path / "a.safetensors"
+    pretrain(whole)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_in_epoch(patch, epoch)
+        pretrain(out)
+    assert (read_state(state_path(out)) is None) == (epoch == 1)
+    lines, curve = pretrain(out)
+    assert ("resuming after epoch" in lines[0]) == (epoch > 1)
+    assert out.read_bytes() == whole.read_bytes()
+    assert [report.epoch for report in curve] == [1, 2, 3]
+    timeless = [replace(report, seconds=0.0, images_per_second=0.0) for report in curve]
+    stored = [EpochReport(**row) for row in sidecar(whole)["curve"]]
+    assert timeless == [replace(report, seconds=0.0, images_per_second=0.0) for report in stored]
+    assert not state_path(out).exists()
+
+
+def test_finished_training_is_not_done_again(tmp_path):
+    out = tmp_path / "a.safetensors"
+    assert not finished_before(planned(out))
+    pretrain(out)
+    assert finished_before(planned(out))
+
+
+def test_other_settings_do_not_overwrite_a_finished_training(tmp_path):
+    out = tmp_path / "a.safetensors"
+    pretrain(out)
+    with pytest.raises(InputError, match=r"belongs to a training with training\.lr 0\.02, and this command says 0\.1"):
+        finished_before(planned(out, config=replace(CONFIG, lr=0.1)))
+
+
+def test_other_settings_do_not_go_on_with_an_unfinished_training(tmp_path, monkeypatch):
+    out = tmp_path / "a.safetensors"
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_in_epoch(patch, 2)
+        pretrain(out)
+    with pytest.raises(InputError, match=r"a\.training belongs to a training with workers 1, and this command says 2"):
+        finished_before(planned(out, n_workers=2))
+
+
+def test_weights_of_unknown_origin_are_not_overwritten(tmp_path):
+    out = tmp_path / "a.safetensors"
+    save_checkpoint(out, create_backbone("conv4", 1, 16, torch_generator(0, "weights")), {})
+    with pytest.raises(InputError, match="exists and does not say which training it is from; give another --out"):
+        finished_before(planned(out))
+
+
+def test_resume_without_the_best_weights_so_far_is_refused(tmp_path, monkeypatch):
+    out = tmp_path / "a.safetensors"
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_in_epoch(patch, 2)
+        pretrain(out)
+    out.unlink()
+    with pytest.raises(InputError, match=r"but the best weights so far, .*, are gone; put them back"):
+        pretrain(out)
+
+
+def test_damaged_state_is_refused(tmp_path):
+    state_path(tmp_path / "a.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(InputError, match="is not the state of a training, or is damaged"):
+        finished_before(planned(tmp_path / "a.safetensors"))
+
+
+def test_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    out, whole = tmp_path / "a.safetensors", Trainer._step
+
+    def step(self: Trainer, rows, generator):
+        given = whole(self, rows, generator)
+        return given | {"loss": given["loss"] * (float("nan") if state_path(out).exists() else 1)}
+
+    monkeypatch.setattr(Trainer, "_step", step)
+    with pytest.raises(InputError, match="the loss of epoch 2, step 1 of 4, is nan; its images are the rows"):
+        pretrain(out)
+    assert sidecar(out)["kept_epoch"] == 1
+    load_checkpoint(out, create_backbone("conv4", 1, 16, torch_generator(9, "other weights")))
+    assert len(read_state(state_path(out)).curve) == 1
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"device": "tpu"}, "--device is 'tpu'; expected auto, cpu or cuda"),
-        ({"device": "cuda"}, "torch finds no GPU here; use --device cpu"),
-        ({"threads": -1}, "--threads is -1; expected 0"),
         ({"backbone": "vgg"}, "unknown backbone 'vgg'"),
-        ({"config": PretrainConfig(validation_n_way=7)}, "has 6 classes but the protocol asks for 7-way"),
-        ({"config": PretrainConfig(validation_n_shot=20)}, "has 20 images but an episode takes 20 support"),
+        ({"config": replace(CONFIG, validation_n_way=7)}, "has 6 classes but the protocol asks for 7-way"),
+        ({"config": replace(CONFIG, validation_n_shot=20)}, "has 20 images but an episode takes 20 support"),
+        ({"config": replace(CONFIG, objective="rfs-distill")}, "distils from a teacher; give --teacher CHECKPOINT"),
+        ({"config": replace(CONFIG, gamma=1.0)}, "--gamma is 1.0 but --objective cross-entropy has no such setting"),
     ],
 )
-def test_wrong_input_is_refused_before_the_first_step(tmp_path, monkeypatch, changes, message):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    refuse_to_train(monkeypatch)
+def test_wrong_input_is_refused_before_the_first_step(tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
-        pretrain(tmp_path / "a.safetensors", **changes)
+        planned(tmp_path / "a.safetensors", **changes)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_checkpoint_of_another_ending_is_refused_before_the_first_step(tmp_path, monkeypatch):
-    refuse_to_train(monkeypatch)
+def test_benchmark_without_validation_classes_is_refused(tmp_path, benchmark, monkeypatch):
+    unvalidated = replace(benchmark, sources={"base": benchmark.sources["base"]})
+    monkeypatch.setattr(run, "open_benchmark", lambda name, data, image_size: unvalidated)
+    with pytest.raises(InputError, match="'characters' has no validation classes, which choose the epoch to keep"):
+        planned(tmp_path / "a.safetensors")
+
+
+def test_checkpoint_of_another_ending_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"--out is '.*a\.pth'; expected a file name that ends in \.safetensors"):
-        pretrain(tmp_path / "a.pth")
+        planned(tmp_path / "a.pth")
 
 
-def test_place_that_cannot_be_written_is_refused_before_the_first_step(tmp_path, monkeypatch):
-    refuse_to_train(monkeypatch)
+def test_place_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(InputError, match="cannot write checkpoint"):
-        pretrain(tmp_path / "file" / "a.safetensors")
+        planned(tmp_path / "file" / "a.safetensors")
 
 
-@pytest.mark.parametrize(
-    ("name", "gpu", "expected"),
-    [("auto", True, "cuda"), ("auto", False, "cpu"), ("cpu", True, "cpu"), ("cuda", True, "cuda")],
-)
-def test_device_names(monkeypatch, name, gpu, expected):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    assert run.pick_device(name) == torch.device(expected)
-
-
-def refuse_to_train(monkeypatch: pytest.MonkeyPatch) -> None:
-    def train_epoch(*_):
-        raise AssertionError("a step was taken")
-
-    monkeypatch.setattr(Trainer, "train_epoch", train_epoch)
+def test_auto_precision_is_bf16_on_gpus_only(tmp_path):
+    plan = planned(tmp_path / "a.safetensors")
+    assert plan.config.precision == plan.identity["training"]["precision"] == "float32"
+    auto = replace(plan, config=replace(plan.config, precision="auto"))
+    assert auto.on("cuda").config.precision == "bf16" and auto.on("cuda").identity["device"] == "cuda"
+    assert replace(plan, config=replace(plan.config, precision="float32")).on("cuda").config.precision == "float32"
