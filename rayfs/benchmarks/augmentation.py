@@ -68,6 +68,10 @@ class ViewParameters:
         """Return the parameters of some of the images."""
         return ViewParameters(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
+    def to(self, device: torch.device) -> "ViewParameters":
+        """Return the parameters on `device`."""
+        return ViewParameters(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
 
 def draw_views(n: int, config: Augmentation, generator: torch.Generator) -> ViewParameters:
     """Draw the parameters of `n` views; the draws do not depend on which parts of `config` are on."""

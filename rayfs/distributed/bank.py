@@ -5,57 +5,30 @@ same for every number of blocks, workers and machines. Everything runs to its en
 Data beside actors that hold all CPUs waits for ever.
 """
 
-import logging
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from rayfs.backbones.checkpoints import load_checkpoint
-from rayfs.backbones.registry import create_backbone, n_features
+from rayfs.backbones.registry import n_features
 from rayfs.benchmarks.augmentation import normalize, plain_view
 from rayfs.benchmarks.images import decode
 from rayfs.benchmarks.sources import EncodedImage, ParquetSource, Source, encoded_row, read_file
-from rayfs.benchmarks.tables import ImageTable, TableWriter, find_table, table_signature
+from rayfs.benchmarks.tables import TableWriter, find_table, table_signature
+from rayfs.distributed.backbone_spec import BackboneSpec
+from rayfs.distributed.data_task import quiet_ray_data, run_data_task
 from rayfs.distributed.runtime import Resources
-from rayfs.engine.bank import BaseBank, bank_path, open_bank, save_features
+from rayfs.distributed.table_features import ensure_table_features, features_path
+from rayfs.engine.bank import BaseBank, open_bank, save_features
 from rayfs.engine.features import BATCH, embed
-from rayfs.engine.process import configure_process
 from rayfs.engine.progress import WorkProgress
 from rayfs.errors import InputError
-from rayfs.randomness import torch_generator
 
 BLOCK_BYTES = 32 << 20
 """Most bytes of decoded images in one block, so that several fit Ray's object store."""
-
-MAX_CAUSES = 8
-
-NO_PROGRESS_S = 300
-"""Seconds without progress after which Ray Data gives up instead of waiting for ever."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackboneSpec:
-    """Everything an actor needs to have the backbone; small and plain, so that a restarted actor has it, too."""
-
-    name: str
-    channels: int
-    image_size: int
-    checkpoint: str
-    """A file in the cache that every node can read."""
-    state_hash: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def load(self, device: torch.device) -> torch.nn.Module:
-        """Return the frozen backbone in eval mode on `device`."""
-        module = create_backbone(self.name, self.channels, self.image_size, torch_generator(0, "backbone"))
-        load_checkpoint(self.checkpoint, module)
-        return module.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
 def ensure_bank(source: Source, spec: BackboneSpec, cache_dir: Path, resources: Resources, gpu: bool) -> BaseBank:
@@ -66,11 +39,12 @@ def ensure_bank(source: Source, spec: BackboneSpec, cache_dir: Path, resources: 
     """
     signature = table_signature(source, channels=spec.channels, image_size=spec.image_size)
     table = find_table(cache_dir, signature)
-    if table is None or not _features_path(cache_dir, table, spec, gpu).exists():
-        _run_build(source, signature, spec, cache_dir, _pool_actors(source, resources, gpu), gpu)
-        table = find_table(cache_dir, signature)
-        assert table is not None, "the build has just written it"
-    return open_bank(cache_dir, table.fingerprint, _features_path(cache_dir, table, spec, gpu))
+    if table is not None:  # decoded before, perhaps for another backbone
+        return ensure_table_features(table, spec, cache_dir, resources, gpu)
+    _run_build(source, signature, spec, cache_dir, _pool_actors(source, resources, gpu), gpu)
+    table = find_table(cache_dir, signature)
+    assert table is not None, "the build has just written it"
+    return open_bank(cache_dir, table.fingerprint, features_path(cache_dir, table, spec, gpu))
 
 
 def _pool_actors(source: Source, resources: Resources, gpu: bool) -> int:
@@ -83,25 +57,9 @@ def _pool_actors(source: Source, resources: Resources, gpu: bool) -> int:
 
 
 def _run_build(source: Source, signature: str, spec: BackboneSpec, cache_dir: Path, n_actors: int, gpu: bool) -> None:
-    """Build in a task on this node, whose log takes Ray Data's chatter, and show how far it is."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    task = ray.remote(_build).options(num_cpus=0, num_returns="streaming", max_retries=0, scheduling_strategy=here)
     progress = WorkProgress(f"base bank ({spec.name} features)", "images", source.count())
     print(f"building the base bank: {progress.total:,} images", flush=True)
-    try:
-        for n_images in task.remote(source, signature, spec, cache_dir, n_actors, gpu):
-            progress.add(ray.get(n_images))
-    except ray.exceptions.RayError as error:
-        raise task_cause(error) from None
-    print(progress.line(), flush=True)
-
-
-def _features_path(cache_dir: Path, table: ImageTable, spec: BackboneSpec, gpu: bool) -> Path:
-    device_type = "cuda" if gpu else "cpu"  # features differ in the last bits
-    return bank_path(cache_dir, table.fingerprint, spec.state_hash, spec.mean, spec.std, device_type)
+    run_data_task(_build, (source, signature, spec, cache_dir, n_actors, gpu), progress)
 
 
 def _build(
@@ -123,18 +81,14 @@ def _build(
         table, order = writer.finish(signature)
     finally:
         writer.abandon()
-    save_features(_features_path(cache_dir, table, spec, gpu), np.concatenate(features)[order])
+    save_features(features_path(cache_dir, table, spec, gpu), np.concatenate(features)[order])
 
 
 def _pipeline(source: Source, spec: BackboneSpec, n_actors: int, gpu: bool) -> Iterator[dict[str, np.ndarray]]:
     """Yield batches of image (n, S, S, C), key, class_name, feature (n, D) and error, in no particular order."""
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it reports every execution at length
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.execution_no_progress_timeout_s = NO_PROGRESS_S
+    quiet_ray_data()
     if isinstance(source, ParquetSource):
         columns = [source.image_column, source.label_column]
         encoded = ray.data.read_parquet(list(source.paths), columns=columns, include_paths=True, num_cpus=0.25)
@@ -202,7 +156,7 @@ class Embedder:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the batch with `feature` (n, D) float32."""
         if self._backbone is None:  # not loaded in the constructor: an error there would reach nobody
-            self._backbone = self._load()
+            self._backbone = self._spec.load_in_actor(self._device.type == "cuda")
         images = torch.from_numpy(np.array(batch["image"], dtype=np.uint8))
         if len(images):
             features = embed(self._backbone, images, self._prepare, self._device)
@@ -210,32 +164,12 @@ class Embedder:
             features = torch.empty(0, n_features(self._backbone))
         return {**batch, "feature": features.cpu().numpy()}
 
-    def _load(self) -> torch.nn.Module:
-        if self._device.type == "cuda" and not torch.cuda.is_available():
-            raise InputError("Ray offers a GPU but this torch has no CUDA; use --gpus-per-worker 0")
-        configure_process(1)
-        return self._spec.load(self._device)
-
     def _prepare(self, images: torch.Tensor) -> torch.Tensor:
         return normalize(plain_view(images), self._spec.mean, self._spec.std)
 
 
 def _where(path: str, image: dict) -> str:
     return f"{path}, image '{image['path']}'" if image.get("path") else f"{path}, an image without a name"
-
-
-def task_cause(error: Exception) -> Exception:
-    """Return the InputError that a Ray error was raised for, so that the user reads its one message; else the error.
-
-    Ray's own error is an instance of the cause's class, too, with a traceback for a message: the innermost counts.
-    """
-    found: Exception = error
-    inner: BaseException | None = error
-    for _ in range(MAX_CAUSES):
-        inner = getattr(inner, "cause", None) or getattr(inner, "__cause__", None)
-        if isinstance(inner, InputError):
-            found = inner
-    return found
 
 
 def _keys(hexadecimal: np.ndarray) -> list[bytes]:

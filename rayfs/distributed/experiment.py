@@ -18,7 +18,7 @@ from rayfs.benchmarks.manifest import read_manifest, write_manifest
 from rayfs.benchmarks.registry import Benchmark
 from rayfs.benchmarks.sources import Source
 from rayfs.benchmarks.tables import ImageTable, load_table
-from rayfs.distributed.bank import BackboneSpec
+from rayfs.distributed.backbone_spec import BackboneSpec
 from rayfs.errors import InputError
 from rayfs.methods.recipes import BASELINE, LabelHallucConfig
 from rayfs.methods.registry import MethodConfig

@@ -1,6 +1,5 @@
 """The main job: from flags to an experiment, to rows, to the table people read."""
 
-import os
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -14,7 +13,7 @@ from rayfs.distributed.eval_config import EvalConfig
 from rayfs.distributed.evaluate import evaluate, wanted_rows
 from rayfs.distributed.experiment import Experiment, prepare_experiment, session_information
 from rayfs.distributed.plan import describe_plan
-from rayfs.errors import InputError
+from rayfs.distributed.runtime import refuse_lost_outputs
 from rayfs.evaluation.run_directory import RunDirectory
 from rayfs.evaluation.table import error_table, result_table
 from rayfs.methods.recipes import FrozenConfig, LabelHallucConfig, default_protocol, label_halluc_config
@@ -28,7 +27,7 @@ def run_label_halluc_eval(config: EvalConfig, command: list[str]) -> int:
         InputError: wrong input, mostly before any work.
     """
     started = time.monotonic()
-    refuse_lost_outputs(config)
+    refuse_lost_outputs({"--out": config.out, "--manifest": config.manifest})
     cache_dir = cache_folder()
     experiment = build_experiment(config, cache_dir)
     print(describe(experiment))
@@ -98,18 +97,6 @@ def method_identities(experiment: Experiment) -> dict[str, dict[str, Any]]:
         name: {field.name: getattr(method, field.name) for field in fields(method)}
         for name, method in experiment.methods.items()
     }
-
-
-def refuse_lost_outputs(config: EvalConfig) -> None:
-    """Refuse relative outputs inside a submitted Ray job, whose working directory is a temporary copy."""
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
-        return
-    for flag, value in (("--out", config.out), ("--manifest", config.manifest)):
-        if value is not None and "://" not in str(value) and not Path(value).is_absolute():
-            raise InputError(
-                f"{flag} is '{value}', but a submitted job runs in a temporary copy of the working directory, which is "
-                "removed; give an absolute path on storage that the head node keeps, or a URI"
-            )
 
 
 def describe(experiment: Experiment) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from rayfs.benchmarks.episodes import Episode
-from rayfs.distributed.bank import task_cause
+from rayfs.distributed.data_task import task_cause
 from rayfs.distributed.worker import EpisodeWorker, WorkerSpec
 from rayfs.errors import InputError
 from rayfs.evaluation.rows import Row

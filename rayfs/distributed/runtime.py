@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -72,6 +73,22 @@ def cluster_resources() -> Resources:
 
     living = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return Resources(nodes=tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in living))
+
+
+def refuse_lost_outputs(outputs: Mapping[str, str | Path | None]) -> None:
+    """Refuse relative outputs inside a submitted Ray job, whose working directory is a temporary copy.
+
+    Arguments:
+        outputs: flag -> its value.
+    """
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
+        return
+    for flag, value in outputs.items():
+        if value is not None and "://" not in str(value) and not Path(value).is_absolute():
+            raise InputError(
+                f"{flag} is '{value}', but a submitted job runs in a temporary copy of the working directory, which is "
+                "removed; give an absolute path on storage that the head node keeps, or a URI"
+            )
 
 
 def _address() -> str:

@@ -13,7 +13,7 @@ import torch
 from rayfs.benchmarks.augmentation import Augmentation
 from rayfs.benchmarks.episodes import Episode, Protocol
 from rayfs.benchmarks.tables import open_table
-from rayfs.distributed.bank import BackboneSpec
+from rayfs.distributed.backbone_spec import BackboneSpec
 from rayfs.engine.bank import open_bank
 from rayfs.engine.process import configure_process
 from rayfs.errors import InputError

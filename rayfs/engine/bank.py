@@ -1,11 +1,11 @@
 """BaseBank: the base images and their features under one frozen backbone, computed once, mapped by every worker.
 
-A bank is named by (backbone state, table), so it can never be stale: other weights or other images are another bank.
-N images, D features.
+A bank is named by (backbone state, table, views), so it can never be stale: other weights or other images are another
+bank. N images, V views, D features.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +15,18 @@ from torch import nn
 from rayfs.benchmarks.tables import ImageTable, open_table
 from rayfs.durable_files import written_durably
 from rayfs.engine.features import embed
+from rayfs.engine.support_views import RANGE, SupportViews
 from rayfs.errors import InputError
 from rayfs.hashing import stable_hash
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BaseBank:
-    """Base images and features, both read-only memory maps that all processes of a machine share.
+    """Images and features, both read-only memory maps that all processes of a machine share.
 
     Arguments:
-        table: the base images.
-        features: (N, D) float32, not normalised, of the images without augmentation.
+        table: the images.
+        features: float32, not normalised; (N, D) of the images without augmentation, or (N, V, D) of views of them.
         path: the file of the features.
     """
 
@@ -34,13 +35,22 @@ class BaseBank:
     path: Path
 
     def take_features(self, rows: np.ndarray) -> torch.Tensor:
-        """Copy the features of `rows` (n,) into a new tensor (n, D)."""
+        """Copy the features of `rows`, of any shape, into a new tensor (*rows, D), or (*rows, V, D) of views."""
         return torch.from_numpy(self.features[np.asarray(rows)])
 
 
-def bank_path(cache_dir: Path, fingerprint: str, backbone_hash: str, mean: tuple, std: tuple, device_type: str) -> Path:
-    """Return the file of the features that a backbone gives the images of a table on a device type (cpu, cuda)."""
-    return cache_dir / "features" / f"{stable_hash([fingerprint, backbone_hash, mean, std, device_type])}.npy"
+def bank_path(
+    cache_dir: Path, fingerprint: str, backbone_hash: str, mean: tuple, std: tuple, device_type: str,
+    views: SupportViews | None = None,
+) -> Path:  # fmt: skip
+    """Return the file of the features that a backbone gives the images of a table on a device type (cpu, cuda).
+
+    Those of the images themselves, or of `views` of them.
+    """
+    key: list[object] = [fingerprint, backbone_hash, mean, std, device_type]
+    if views is not None:
+        key += ["views", RANGE, asdict(views)]
+    return cache_dir / "features" / f"{stable_hash(key)}.npy"
 
 
 def open_bank(cache_dir: Path, fingerprint: str, features_path: Path) -> BaseBank:

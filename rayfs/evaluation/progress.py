@@ -63,9 +63,14 @@ class Progress:
 
     def update(self, rows_of_one_episode: Sequence[Row]) -> None:
         """Count one finished episode and show it if it is time to."""
-        self._feed(rows_of_one_episode)
-        self._n_here += 1
-        self._n_failed += any(row.status == "failed" for row in rows_of_one_episode)
+        self.update_all([rows_of_one_episode])
+
+    def update_all(self, episodes: Iterable[Sequence[Row]]) -> None:
+        """Count episodes that finished together, each given by its rows, and show them if it is time to."""
+        for rows in episodes:
+            self._feed(rows)
+            self._n_here += 1
+            self._n_failed += any(row.status == "failed" for row in rows)
         wait = REPAINT_S if self._is_terminal else LINE_S
         if self._shown_at is None or self._clock() - self._shown_at >= wait:
             self._show()

@@ -105,6 +105,12 @@ def plan_training(
     """
     opened = open_benchmark(benchmark, data, image_size)
     config = resolve(config, opened.name)
+    assert config.batch is not None, "it is resolved"
+    if config.batch % n_workers:
+        raise InputError(
+            f"a batch of {config.batch} images cannot be shared evenly by {n_workers} workers; choose --workers or "
+            "--batch so that one divides the other"
+        )
     if "validation" not in opened.sources:
         raise InputError(
             f"benchmark '{opened.name}' has no validation classes, which choose the epoch to keep; add some"

@@ -40,6 +40,14 @@ def test_the_line_shows_mean_gain_rate_and_time_left(make_row: MakeRow) -> None:
     assert progress.line() == "done 3/30 | ours 80.0 ± 24.8 | gain vs lr +1.7 ± 19.0 | 0.50 ep/s | ETA 54s | failed 0"
 
 
+def test_episodes_that_finish_together_are_shown_once_all_are_counted(make_row: MakeRow) -> None:
+    clock, stream = Clock(), io.StringIO()
+    progress = make(stream, clock, baseline=None)
+    clock.now += 2
+    progress.update_all([make_row(episode, "ours", 0.5)] for episode in range(10))
+    assert stream.getvalue() == "done 10/30 | ours 50.0 ± 0.0 | 5.00 ep/s | ETA 4s | failed 0\n"
+
+
 def test_resumed_rows_feed_the_mean_but_not_the_rate(make_row: MakeRow) -> None:
     clock = Clock()
     progress = make(io.StringIO(), clock, done=2)

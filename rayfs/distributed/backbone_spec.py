@@ -1,0 +1,42 @@
+"""The frozen backbone as every worker is told of it."""
+
+from dataclasses import dataclass
+
+import torch
+
+from rayfs.backbones.checkpoints import load_checkpoint
+from rayfs.backbones.registry import create_backbone
+from rayfs.engine.process import configure_process
+from rayfs.errors import InputError
+from rayfs.randomness import torch_generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneSpec:
+    """Everything an actor needs to have the backbone; small and plain, so that a restarted actor has it, too."""
+
+    name: str
+    channels: int
+    image_size: int
+    checkpoint: str
+    """A file in the cache that every node can read."""
+    state_hash: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def load(self, device: torch.device) -> torch.nn.Module:
+        """Return the frozen backbone in eval mode on `device`."""
+        module = create_backbone(self.name, self.channels, self.image_size, torch_generator(0, "backbone"))
+        load_checkpoint(self.checkpoint, module)
+        return module.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+
+    def load_in_actor(self, gpu: bool) -> torch.nn.Module:
+        """Prepare an actor's process, and return its backbone, on the GPU if `gpu`.
+
+        Raises:
+            InputError: Ray gave the actor a GPU that its torch cannot use.
+        """
+        if gpu and not torch.cuda.is_available():
+            raise InputError("Ray offers a GPU but this torch has no CUDA; keep to the CPU or install its CUDA build")
+        configure_process(1)
+        return self.load(torch.device("cuda" if gpu else "cpu"))

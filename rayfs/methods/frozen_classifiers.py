@@ -1,0 +1,105 @@
+"""Classifiers of frozen features, for many episodes at once.
+
+The evaluation of Yonglong Tian et al., "Rethinking Few-Shot Image Classification: a Good Embedding Is All You Need?",
+ECCV 2020 (RFS), and its simpler relatives. Shapes: E episodes of one protocol, S support rows (all views of all support
+images), Q queries, D features, K classes. No randomness, no loop over episodes but that of scikit-learn's SVM.
+"""
+
+import numpy as np
+import torch
+from sklearn.svm import SVC
+from torch import Tensor
+
+from rayfs.backbones.heads import l2_normalize
+from rayfs.engine.batched_logistic_regression import fit_batched_logistic_regression
+from rayfs.methods.classifier_settings import ClassifierConfig
+
+
+def prepare_features(features: Tensor, normalize: bool) -> Tensor:
+    """Return features (..., D) in float64, each of unit length if `normalize`.
+
+    float64 so that the queries of an episode fall alike whatever the device and the episodes beside it.
+    """
+    features = features.double()
+    return l2_normalize(features.flatten(0, -2)).view_as(features) if normalize else features
+
+
+def predict(config: ClassifierConfig, support_ESD: Tensor, labels_S: Tensor, query_EQD: Tensor) -> Tensor:
+    """Return the predicted label (E, Q) int64 of every query.
+
+    Arguments:
+        support_ESD, query_EQD: as `prepare_features` gives them.
+        labels_S: int64 labels 0 .. K - 1 of the support rows, the same for all episodes.
+
+    Raises:
+        ArithmeticError: a logistic regression did not reach its optimum.
+    """
+    match config.classifier:
+        case "lr":
+            assert config.c is not None, "the configuration of lr has a c"
+            return logistic_regression(support_ESD, labels_S, query_EQD, config.c)
+        case "nearest-neighbour":
+            return nearest_neighbour(support_ESD, labels_S, query_EQD)
+        case "prototype":
+            return prototype(support_ESD, labels_S, query_EQD)
+        case "cosine":
+            return cosine(support_ESD, labels_S, query_EQD)
+        case "svm":
+            assert config.c is not None, "the configuration of svm has a c"
+            return svm(support_ESD, labels_S, query_EQD, config.c)
+    raise ValueError(f"no classifier is called '{config.classifier}'")
+
+
+def logistic_regression(support_ESD: Tensor, labels_S: Tensor, query_EQD: Tensor, c: float) -> Tensor:
+    """Return the class of the largest logit `W z + b`, fitted with the penalty `1/2 ||W||²` and loss weight `c`."""
+    weights_EKD, intercepts_EK = fit_batched_logistic_regression(support_ESD, labels_S, c)
+    return (query_EQD @ weights_EKD.mT + intercepts_EK[:, None]).argmax(2)
+
+
+def nearest_neighbour(support_ESD: Tensor, labels_S: Tensor, query_EQD: Tensor) -> Tensor:
+    """Return the label of the support row at the least Euclidean distance.
+
+    On features of unit length this is also RFS's `Cosine`, the row at the least angle.
+    """
+    return labels_S.to(query_EQD.device)[_nearest(support_ESD, query_EQD)]
+
+
+def prototype(support_ESD: Tensor, labels_S: Tensor, query_EQD: Tensor) -> Tensor:
+    """Return the class whose mean support feature is at the least Euclidean distance.
+
+    Jake Snell, Kevin Swersky, Richard Zemel, "Prototypical Networks for Few-shot Learning", NeurIPS 2017, eq. 1 and 2.
+    """
+    return _nearest(_class_means(support_ESD, labels_S), query_EQD)
+
+
+def cosine(support_ESD: Tensor, labels_S: Tensor, query_EQD: Tensor) -> Tensor:
+    """Return the class with the largest cosine between the query and the mean of its unit-length support features.
+
+    Spyros Gidaris, Nikos Komodakis, "Dynamic Few-Shot Visual Learning without Forgetting", CVPR 2018, eq. 6 without
+    its learned scale. Deviation: RFS's classifier of this name is a nearest neighbour (see `nearest_neighbour`).
+    """
+    means_EKD = _class_means(prepare_features(support_ESD, normalize=True), labels_S)
+    return (query_EQD @ prepare_features(means_EKD, normalize=True).mT).argmax(2)  # the query's norm decides nothing
+
+
+def svm(support_ESD: Tensor, labels_S: Tensor, query_EQD: Tensor, c: float) -> Tensor:
+    """Return the class that scikit-learn's linear SVC (one against one) votes for; an episode at a time, on the CPU.
+
+    Deviation: RFS standardises the features first.
+    """
+    labels = labels_S.numpy(force=True)
+    solver = SVC(kernel="linear", C=c)
+    episodes = zip(support_ESD.numpy(force=True), query_EQD.numpy(force=True), strict=True)
+    return torch.from_numpy(np.stack([solver.fit(support, labels).predict(query) for support, query in episodes]))
+
+
+def _class_means(rows_ESD: Tensor, labels_S: Tensor) -> Tensor:
+    """Return the mean row of every class, (E, K, D)."""
+    onehot_SK = torch.nn.functional.one_hot(labels_S).to(rows_ESD)
+    return (onehot_SK / onehot_SK.sum(0)).T @ rows_ESD
+
+
+def _nearest(candidates_ECD: Tensor, query_EQD: Tensor) -> Tensor:
+    """Return the number (E, Q) of the candidate at the least distance: `||q - x||² = ||q||² - 2 (q x - ||x||² / 2)`."""
+    half_EC = candidates_ECD.square().sum(2) / 2
+    return (query_EQD @ candidates_ECD.mT - half_EC[:, None]).argmax(2)
