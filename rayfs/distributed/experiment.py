@@ -11,6 +11,7 @@ import torch
 
 import rayfs
 from rayfs.backbones.checkpoints import load_checkpoint, save_checkpoint
+from rayfs.backbones.packaged import best_packaged, find_checkpoint
 from rayfs.backbones.registry import create_backbone, n_parameters
 from rayfs.backbones.state import state_hash
 from rayfs.benchmarks.episodes import Episode, Protocol, check_protocol, draw_episode
@@ -23,8 +24,6 @@ from rayfs.errors import InputError
 from rayfs.methods.recipes import BASELINE, LabelHallucConfig
 from rayfs.methods.registry import MethodConfig
 from rayfs.randomness import torch_generator
-
-PACKAGED_CHECKPOINTS = Path(__file__).parents[1] / "backbones" / "weights"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +137,7 @@ def stage_backbone(
     Raises:
         InputError: there is no checkpoint, or it does not fit the backbone.
     """
-    path = checkpoint or packaged_checkpoint(benchmark, name)
+    path = find_checkpoint(checkpoint) if checkpoint else packaged_checkpoint(benchmark, name)
     module = create_backbone(name, benchmark.channels, benchmark.image_size, torch_generator(0, "backbone"))
     report = load_checkpoint(path, module)
     found = state_hash(module)
@@ -154,13 +153,14 @@ def stage_backbone(
 
 
 def packaged_checkpoint(benchmark: Benchmark, name: str) -> Path:
-    """Return the embedding that comes with the package.
+    """Return the embedding of the package that fits and is best on validation classes.
 
     Raises:
         InputError: there is none for this benchmark and backbone.
     """
-    path = PACKAGED_CHECKPOINTS / f"{name}_{benchmark.name.removesuffix('-one-shot').replace('-', '_')}.safetensors"
-    if not path.exists() or benchmark.image_size != 28:
+    trained_on = benchmark.name.removesuffix("-one-shot")
+    path = best_packaged(name, trained_on, benchmark.channels, benchmark.image_size)
+    if path is None:
         raise InputError(
             f"no embedding for benchmark '{benchmark.name}' at {benchmark.image_size} px with backbone '{name}' comes "
             "with the package; give --checkpoint FILE, or train one: python jobs/pretrain.py "

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from rayfs.backbones.checkpoints import load_checkpoint, read_heads
+from rayfs.backbones.packaged import find_checkpoint
 from rayfs.backbones.registry import create_backbone, n_features
 from rayfs.benchmarks.augmentation import normalize, plain_view
 from rayfs.benchmarks.registry import Benchmark
@@ -33,8 +34,9 @@ def load_teacher(path: str, objective: str, backbone: str, benchmark: Benchmark,
     generator = torch_generator(0, "teacher")
     module = create_backbone(backbone, benchmark.channels, benchmark.image_size, generator)
     try:
-        load_checkpoint(path, module)
-        heads = read_heads(path, module)
+        found = find_checkpoint(path)
+        load_checkpoint(found, module)
+        heads = read_heads(found, module)
     except InputError as error:
         raise InputError(f"--teacher: {error}; a teacher has the --backbone of its student ({backbone})") from None
     n_classes = len(base.class_names)
