@@ -31,9 +31,10 @@ class EmbeddingEvalConfig:
     seed: int = 0
     """Root seed of the episodes."""
     backbone: str = "conv4"
-    """conv4, resnet12, or another one that the checkpoint is of."""
+    """What the checkpoint is of; names as in `jobs/pretrain.py --help`."""
     checkpoint: Path | None = None
-    """Weights of the backbone (.safetensors, .pth); omniglot has its own in the package."""
+    """Weights of the backbone (.safetensors, .pth) or the name of some in the package; default: those of the package that
+    fit and are best on validation classes."""
     classifiers: tuple[str, ...] = CLASSIFIERS
     """What to run on the same episodes: lr (the baseline of the gains), nearest-neighbour (Euclidean), prototype
     (nearest class mean, Euclidean), cosine (to the class means), svm (linear, scikit-learn)."""

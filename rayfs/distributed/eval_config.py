@@ -33,9 +33,10 @@ class EvalConfig:
     methods: tuple[str, ...] = ("lr", "label-halluc")
     """What to run on the same episodes: lr (frozen backbone, the baseline) and label-halluc."""
     backbone: str = "conv4"
-    """conv4 or resnet12."""
+    """What the checkpoint is of; names as in `jobs/pretrain.py --help`."""
     checkpoint: Path | None = None
-    """Weights of the backbone (.safetensors, .pth); omniglot has its own in the package."""
+    """Weights of the backbone (.safetensors, .pth) or the name of some in the package; default: those of the package that
+    fit and are best on validation classes."""
     steps: int | None = None
     """SGD steps an episode; default: the released recipe of the benchmark and shots (40 omniglot)."""
     temperature: float | None = None

@@ -17,10 +17,11 @@ class PretrainConfig:
     """Settings of embedding learning. None: the published value for the objective and the benchmark (`recipes.py`)."""
 
     objective: str = "cross-entropy"
-    """cross-entropy, rfs-simple, rfs-distill, skd-gen0, skd-gen1, ier-gen0, ier-distill or cosine (facts of each in its
-    file under rayfs/pretraining)."""
+    """What is minimised: cross-entropy, rfs-simple, rfs-distill, skd-gen0, skd-gen1, ier-gen0, ier-distill or cosine
+    (papers and equations: rayfs/pretraining/OBJECTIVE.py)."""
     teacher: str | None = None
-    """Checkpoint of the generation before (.safetensors, .pth): rfs-distill, skd-gen1 and ier-distill need one."""
+    """Checkpoint of the generation before (.safetensors, .pth, or a name in the package): rfs-distill, skd-gen1 and
+    ier-distill need one."""
     epochs: int | None = None
     """Passes over the base set (RFS: 90 on CIFAR, 100 mini, 60 tiered; SKD and IER: 65, tiered 60)."""
     batch: int | None = None

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from rayfs.backbones.names import EXACT_NAMES
+from rayfs.pretraining.config import OBJECTIVES
 from rayfs.pretraining.training_state import read_state, state_path
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -139,3 +141,5 @@ def test_help_answers_within_a_second_of_processor_time() -> None:
     after = os.times()
     used = after.children_user + after.children_system - before.children_user - before.children_system
     assert "--teacher" in result.stdout and used < 1.0
+    for name in (*EXACT_NAMES, *OBJECTIVES):
+        assert name in result.stdout
