@@ -28,8 +28,8 @@ class Config(PretrainConfig):
     image_size: int | None = None
     """Pixels; default: the benchmark's own."""
     backbone: str = "conv4"
-    """conv4, conv4-32, conv4-flat, conv4-32-flat, resnet12, seresnet12, wrn-DEPTH-WIDTH (wrn-28-10), resnet18, resnet50,
-    resnet101, resnet152, resnext50, mobilenet-WIDTH (mobilenet-0.5), or timm:NAME where timm is installed."""
+    """conv4, conv4-32, conv4-flat, conv4-32-flat, resnet12, seresnet12, wrn-DEPTH-WIDTH (wrn-28-10), resnet18,
+    resnet50, resnet101, resnet152, resnext50, mobilenet-WIDTH (mobilenet-0.5), or timm:NAME where timm is installed."""
     out: Path
     """The checkpoint to write (.safetensors)."""
     workers: int = 1

@@ -33,8 +33,8 @@ class EmbeddingEvalConfig:
     backbone: str = "conv4"
     """What the checkpoint is of; names as in `jobs/pretrain.py --help`."""
     checkpoint: Path | None = None
-    """Weights of the backbone (.safetensors, .pth) or the name of some in the package; default: those of the package that
-    fit and are best on validation classes."""
+    """Weights of the backbone (.safetensors, .pth) or a name in the package; default: those of the package that fit and
+    are best on validation classes."""
     classifiers: tuple[str, ...] = CLASSIFIERS
     """What to run on the same episodes: lr (the baseline of the gains), nearest-neighbour (Euclidean), prototype
     (nearest class mean, Euclidean), cosine (to the class means), svm (linear, scikit-learn)."""

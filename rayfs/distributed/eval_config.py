@@ -35,8 +35,8 @@ class EvalConfig:
     backbone: str = "conv4"
     """What the checkpoint is of; names as in `jobs/pretrain.py --help`."""
     checkpoint: Path | None = None
-    """Weights of the backbone (.safetensors, .pth) or the name of some in the package; default: those of the package that
-    fit and are best on validation classes."""
+    """Weights of the backbone (.safetensors, .pth) or a name in the package; default: those of the package that fit and
+    are best on validation classes."""
     steps: int | None = None
     """SGD steps an episode; default: the released recipe of the benchmark and shots (40 omniglot)."""
     temperature: float | None = None
