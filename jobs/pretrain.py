@@ -22,9 +22,9 @@ from rayfs.pretraining.config import PretrainConfig
 @dataclass(frozen=True, kw_only=True)
 class Config(PretrainConfig):
     benchmark: str = "omniglot"
-    """omniglot, cifar-fs, fc100 or folder."""
+    """omniglot, omniglot-one-shot (the same base classes), cifar-fs, fc100 or folder."""
     data: str | None = None
-    """Folder of the images, for benchmarks that are not embedded."""
+    """Folder of the images; without it $RAYFS_DATA/cifar100 for cifar-fs and fc100. folder: holds train/ val/ test/."""
     image_size: int | None = None
     """Pixels; default: the benchmark's own."""
     backbone: str = "conv4"

@@ -31,7 +31,7 @@ def read_bytes(path: Path) -> bytes:
         )
     if not path.is_file():
         kind = "is not a file" if path.exists() else "does not exist"
-        raise InputError(f"checkpoint {path} {kind}; correct --checkpoint")
+        raise InputError(f"checkpoint {path} {kind}; correct the path")
     try:
         data = path.read_bytes()
     except OSError as error:

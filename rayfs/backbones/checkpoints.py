@@ -97,17 +97,7 @@ def _checked_heads(heads: Mapping[str, Tensor], own_names: set[str]) -> dict[str
     return {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in heads.items()}
 
 
-def rewrite_metadata(path: str | Path, metadata: dict[str, Any]) -> None:
-    """Put `metadata` in place of what `save_checkpoint` was given for the weights at `path`, which stay as they are.
-
-    Raises OSError where the sidecar cannot be read or written; TypeError or ValueError where `metadata` is not JSON.
-    """
-    sidecar_path = Path(path).with_suffix(".json")
-    sidecar = {**json.loads(sidecar_path.read_bytes()), "metadata": metadata}
-    write_durably(sidecar_path, (json.dumps(sidecar, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
-
-
-def load_checkpoint(path: str | Path, backbone: nn.Module) -> LoadReport:
+def load_checkpoint(path: str | Path, backbone: nn.Module, name: str | None = None) -> LoadReport:
     """Load `path` into `backbone`, all of it or nothing, and report what was matched.
 
     Accepts .safetensors, and .pth or .pt holding tensors only: a state dict, or a dict with one under "model",
@@ -115,11 +105,18 @@ def load_checkpoint(path: str | Path, backbone: nn.Module) -> LoadReport:
     reported, absent batch counters are set to 0 and reported. Dropout's generator and DropBlock's ramp stay as they
     are.
 
+    Arguments:
+        name: what `create_backbone` was called with. A sidecar that names another backbone is refused then: conv4 and
+            conv4-flat have the same tensors and compute different features.
+
     Raises InputError where the file is missing, empty, damaged, not a checkpoint, holds objects other than tensors, is
     not the file its sidecar describes, or does not fit the backbone; then the backbone is as it was.
     """
     path = Path(path)
     tensors, metadata = _read(path)
+    trained = metadata.get("backbone", name)
+    if name is not None and trained != name:
+        raise InputError(f"checkpoint {path} is of the backbone '{trained}', not '{name}'; pass --backbone {trained}")
     fitted = fit_state(tensors, backbone, source=str(path))
     backbone.load_state_dict(fitted.state, strict=True)
     return LoadReport(

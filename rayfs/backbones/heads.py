@@ -65,5 +65,10 @@ class CosineHead(nn.Module):
         self.scale = nn.Parameter(torch.tensor(float(initial_scale)))
 
     def forward(self, features_ND: Tensor) -> Tensor:
-        """Return logits (N, C). A zero feature row or a zero w_c gives 0, with a finite gradient."""
-        return self.scale * (l2_normalize(features_ND) @ l2_normalize(self.weight).T)
+        """Return logits (N, C), in float32 also under autocast: times s = 16, bf16 would be off by up to 0.08.
+
+        A zero feature row or a zero w_c gives 0, with a finite gradient.
+        """
+        with torch.autocast(features_ND.device.type, enabled=False):
+            unit_ND = l2_normalize(features_ND.to(self.weight.dtype))
+            return self.scale * (unit_ND @ l2_normalize(self.weight).T)

@@ -6,6 +6,7 @@ any path that has the parameters replays the same views. Deviation: values stay 
 uint8 after each step (a mean shift of about 1.3/255).
 """
 
+import functools
 from dataclasses import dataclass, fields
 
 import torch
@@ -80,12 +81,12 @@ def draw_views(n: int, config: Augmentation, generator: torch.Generator) -> View
     order = torch.randint(len(_ORDERS), (n,), generator=generator, device=device)
     offsets = torch.randint(2 * config.crop_padding + 1, (n, 2), generator=generator, device=device)
     signed = 2 * uniform - 1
-    spread = torch.tensor([config.rotation_deg, config.scale, config.shear_deg], device=device)
-    centre = torch.tensor([0.0, 1.0, 0.0], device=device)
+    spread = constant((config.rotation_deg, config.scale, config.shear_deg), device)
+    centre = constant((0.0, 1.0, 0.0), device)
     return ViewParameters(
         offsets=offsets,
         factors=1 + config.jitter * signed[:, :3],
-        orders=torch.tensor(_ORDERS, device=device)[order],
+        orders=constant(_ORDERS, device)[order],
         flips=(uniform[:, 3] < 0.5) & config.flip,
         affine=centre + spread * signed[:, 4:],
     )
@@ -119,7 +120,17 @@ def plain_view(images: torch.Tensor) -> torch.Tensor:
 def normalize(x: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
     """Subtract `mean` and divide by `std`, one value a channel, of (N, C, H, W) images."""
     shape = (1, len(mean), 1, 1)
-    return (x - x.new_tensor(mean).view(shape)) / x.new_tensor(std).view(shape)
+    return (x - constant(mean, x.device, x.dtype).view(shape)) / constant(std, x.device, x.dtype).view(shape)
+
+
+@functools.lru_cache(maxsize=256)
+def constant(values: tuple, device: torch.device, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Return (nested) `values` as a tensor on `device`; the same one again, so that no step waits for a copy to a GPU.
+
+    Nobody may write to it.
+    """
+    with torch.inference_mode(False):  # else, first asked for in inference, it would be of no use in training
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 def _crop(images: torch.Tensor, config: Augmentation, offsets: torch.Tensor) -> torch.Tensor:
@@ -156,7 +167,7 @@ def _jitter(x: torch.Tensor, factors: torch.Tensor, orders: torch.Tensor) -> tor
     for turn in range(3):
         kind = orders[:, turn]
         a = factors.gather(1, kind[:, None]).view(-1, 1, 1, 1)
-        grey = (x @ x.new_tensor(GREY_WEIGHTS)).unsqueeze(3) if x.shape[3] == 3 else x
+        grey = (x @ constant(GREY_WEIGHTS, x.device, x.dtype)).unsqueeze(3) if x.shape[3] == 3 else x
         kind = kind.view(-1, 1, 1, 1)
         reference = torch.where(kind == _CONTRAST, grey.mean((1, 2, 3), keepdim=True), grey)
         reference = torch.where(kind == _BRIGHTNESS, torch.zeros_like(reference), reference)

@@ -1,7 +1,7 @@
 """What the embedding job evaluates, checked as far as it can be before any feature is computed."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,8 @@ def prepare_evaluations(config: EmbeddingEvalConfig, cache_dir: Path) -> list[Em
     novel = load_table(source, cache_dir, channels=benchmark.channels, image_size=benchmark.image_size)
     for protocol in protocols:
         check_protocol(protocol, novel.class_names, novel.class_counts())
+    if not config.support_jitter:
+        benchmark = replace(benchmark, augmentation=replace(benchmark.augmentation, jitter=0.0))
     views = SupportViews(n=config.support_views, seed=config.view_seed, augmentation=benchmark.augmentation)
     methods = classifier_configs(
         config.classifiers, c=config.c, svm_c=config.svm_c, normalize=config.normalize,

@@ -40,6 +40,8 @@ class EmbeddingEvalConfig:
     (nearest class mean, Euclidean), cosine (to the class means), svm (linear, scikit-learn)."""
     support_views: int = 5
     """Augmented views of each support image that classifiers are fitted to (RFS: 5); 0: the image itself."""
+    support_jitter: bool = True
+    """Colour jitter in those views (RFS, Label Hallucination); SKD and IER evaluate without."""
     view_seed: int = 0
     """Root seed of those views."""
     c: float = 1.0

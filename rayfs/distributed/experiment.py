@@ -1,15 +1,10 @@
 """An experiment: everything a run consists of, checked as far as it can be before the first worker starts."""
 
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import rayfs
 from rayfs.backbones.checkpoints import load_checkpoint, save_checkpoint
 from rayfs.backbones.packaged import best_packaged, find_checkpoint
 from rayfs.backbones.registry import create_backbone, n_parameters
@@ -23,6 +18,7 @@ from rayfs.distributed.backbone_spec import BackboneSpec
 from rayfs.errors import InputError
 from rayfs.methods.recipes import BASELINE, LabelHallucConfig
 from rayfs.methods.registry import MethodConfig
+from rayfs.provenance import git_commit, versions
 from rayfs.randomness import torch_generator
 
 
@@ -139,7 +135,7 @@ def stage_backbone(
     """
     path = find_checkpoint(checkpoint) if checkpoint else packaged_checkpoint(benchmark, name)
     module = create_backbone(name, benchmark.channels, benchmark.image_size, torch_generator(0, "backbone"))
-    report = load_checkpoint(path, module)
+    report = load_checkpoint(path, module, name)
     found = state_hash(module)
     staged = cache_dir / "backbones" / f"{name}-{found}.safetensors"
     if not staged.exists():
@@ -171,22 +167,4 @@ def packaged_checkpoint(benchmark: Benchmark, name: str) -> Path:
 
 def session_information(command: list[str]) -> dict[str, Any]:
     """Return what is worth knowing about this process: the command, versions and the code's git commit."""
-    return {
-        "command": command,
-        "versions": {"rayfs": rayfs.__version__, "torch": torch.__version__, "python": sys.version.split()[0]},
-        "git_commit": _git_commit(),
-    }
-
-
-def _git_commit() -> str | None:
-    """Return the commit of the checkout the package runs from, None where it is none."""
-    folder = Path(rayfs.__file__).parents[1]
-    if not (folder / ".git").exists():
-        return None
-    try:
-        result = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None
+    return {"command": command, "versions": versions(), "git_commit": git_commit()}

@@ -5,31 +5,40 @@ after each epoch goes to `<out>.training` rather than through Ray's checkpoints:
 overwritten in place, so that a kill at the wrong moment would lose the whole training.
 """
 
-import secrets
+import shutil
+import tempfile
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 from rayfs.backbones.checkpoint_files import write_failures_explained
 from rayfs.distributed.evaluate import sigterm_as_interrupt
-from rayfs.distributed.runtime import Resources, cluster_resources, connect
+from rayfs.distributed.runtime import Resources, cluster_resources, connect, refuse_lost_outputs
 from rayfs.engine.process import configure_process
 from rayfs.errors import InputError
 from rayfs.evaluation.learning_curve import write_learning_curve
+from rayfs.evaluation.lock import WriterLock
 from rayfs.pretraining.config import PretrainConfig
-from rayfs.pretraining.run import TrainingPlan, describe, finished_before, plan_training, train
+from rayfs.pretraining.plan import TrainingPlan, describe, finished_before, plan_training
+from rayfs.pretraining.run import train
+from rayfs.pretraining.teacher import load_staged_teacher, teacher_accuracy
 from rayfs.pretraining.train import EpochReport
+from rayfs.pretraining.training_state import state_path
 
 MAX_FAILURES = 3
 """Worker deaths that a training survives before it gives up."""
 
 POLL_S = 0.2
+
+WAITING_S = 60.0
+"""Seconds without workers after which the wait for a busy cluster is said, again and again."""
 
 
 def run_pretraining(
@@ -59,6 +68,7 @@ def run_pretraining(
     """
     if workers < 0 or threads < 0:
         raise InputError(f"--workers is {workers} and --threads {threads}; expected 0 or more")
+    refuse_lost_outputs({"--out": out})
     with sigterm_as_interrupt():
         configure_process(threads or torch.get_num_threads())
         plan = plan_training(
@@ -68,38 +78,69 @@ def run_pretraining(
         if workers:
             connect()
         resources = cluster_resources() if workers else None
-        with sigterm_as_interrupt():  # again: Ray's start installs a handler of its own
-            plan = plan.on(pick_device(device, workers, resources))
-            print(describe(plan))
-            if finished_before(plan):
-                print(f"{plan.out} is the result of this training already; nothing to do")
-                return
-            try:
-                _train(plan, threads, resources)
-            except KeyboardInterrupt:
-                print(f"\nstopped; finished epochs are kept. Resume with:\n  {plan.command}", flush=True)
-                raise
+        with sigterm_as_interrupt(), only_writer(plan.out):  # again: Ray's start installs a handler of its own
+            _train_or_resume(plan.on(pick_device(device, workers, resources)), threads, resources)
 
 
-def _train(plan: TrainingPlan, threads: int, resources: Resources | None) -> None:
-    on_epoch = CurveWriter(plan)
-    if resources is None:
-        train(plan, torch.device(plan.device_type), print_line, on_epoch)
-    else:
-        train_on_ray(plan, threads or _even_share(resources, plan.n_workers), resources, print_line, on_epoch)
+def _train_or_resume(plan: TrainingPlan, threads: int, resources: Resources | None) -> None:
+    print(describe(plan), flush=True)
+    curve = finished_before(plan)
+    if curve is not None:
+        write_learning_curve(plan.out, curve, curve_title(plan))
+        print(f"{plan.out} is the result of this training already; nothing to do")
+        return
+    if plan.teacher is not None and not state_path(plan.out).exists():
+        check_teacher(plan)
+
+    def on_epoch(curve: list[EpochReport]) -> None:
+        write_learning_curve(plan.out, [asdict(report) for report in curve], curve_title(plan))
+
+    try:
+        if resources is None:
+            train(plan, torch.device(plan.device_type), print_line, on_epoch)
+        else:
+            share = threads or even_share(resources, plan.n_workers, plan.device_type == "cuda")
+            train_on_ray(plan, share, resources, print_line, on_epoch)
+    except KeyboardInterrupt:
+        print(f"\nstopped; finished epochs are kept. Resume with:\n  {plan.command}", flush=True)
+        raise
     print(f"learning curve: {plan.out.with_suffix('.curve.svg')}")
 
 
-class CurveWriter:
-    """Writes the learning curve's rows and figure after every epoch."""
+def check_teacher(plan: TrainingPlan) -> None:
+    """Print how many base images the teacher classifies correctly.
 
-    def __init__(self, plan: TrainingPlan) -> None:
-        self._out = plan.out
-        self._title = f"{plan.config.objective}, {plan.backbone} on {plan.benchmark.name}"
+    Raises:
+        InputError: hardly more than chance.
+    """
+    assert plan.teacher is not None and plan.config.teacher is not None
+    base, _ = plan.tables()
+    objective, benchmark = plan.config.objective, plan.benchmark
+    teacher = load_staged_teacher(plan.teacher, objective, plan.backbone, benchmark, base, plan.teacher_hash)
+    found = teacher_accuracy(teacher, plan.config.teacher, benchmark, base)
+    print(f"the teacher classifies {100 * found:.1f}% of base images right", flush=True)
 
-    def __call__(self, curve: list[EpochReport]) -> None:
-        """Write both."""
-        write_learning_curve(self._out, [asdict(report) for report in curve], self._title)
+
+def curve_title(plan: TrainingPlan) -> str:
+    """Return the title of the learning curve's figure."""
+    return f"{plan.config.objective}, {plan.backbone} on {plan.benchmark.name}"
+
+
+@contextmanager
+def only_writer(out: Path) -> Iterator[None]:
+    """Refuse to train beside another process that writes `out`, and clear away what a killed one left of Ray's files.
+
+    Raises:
+        InputError: another process holds the lock.
+    """
+    with write_failures_explained(out):
+        lock = WriterLock(out.with_name(f".{out.stem}.lock"))
+    try:
+        for left in out.parent.glob(f".{out.stem}.ray-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        yield
+    finally:
+        lock.release()
 
 
 def pick_device(name: str, workers: int, resources: Resources | None) -> str:
@@ -143,25 +184,24 @@ def train_on_ray(
             f"--workers is {plan.n_workers} with {threads} CPUs{' and a GPU' if gpus else ''} each, but the cluster "
             f"has room for {fitting} ({resources.cpus:g} CPUs, {resources.gpus:g} GPUs); lower --workers or --threads"
         )
-    mailbox = ray.remote(Mailbox).options(num_cpus=0, name=f"rayfs-training-{secrets.token_hex(4)}").remote()
-    token = plan.out.with_name(f".{plan.out.name}.{secrets.token_hex(4)}.shared")
-    with write_failures_explained(plan.out), TemporaryDirectory(dir=plan.out.parent, prefix=".ray-train-") as scratch:
-        try:
-            token.touch()
-            trainer = TorchTrainer(
-                _work,
-                train_loop_config={"plan": plan, "threads": threads, "mailbox": mailbox, "token": token},
-                scaling_config=ScalingConfig(
-                    num_workers=plan.n_workers, use_gpu=bool(gpus), resources_per_worker={"CPU": threads, "GPU": gpus}
-                ),
-                run_config=RunConfig(
-                    name="training", storage_path=scratch, failure_config=FailureConfig(max_failures=MAX_FAILURES)
-                ),
-            )
-            _listen(trainer, mailbox, say, on_epoch)
-        finally:
-            token.unlink(missing_ok=True)
-            ray.kill(mailbox)
+    with write_failures_explained(plan.out):
+        scratch = tempfile.mkdtemp(dir=plan.out.parent, prefix=f".{plan.out.stem}.ray-")
+    mailbox = ray.remote(Mailbox).options(num_cpus=0).remote()
+    try:
+        trainer = TorchTrainer(
+            _work,
+            train_loop_config={"plan": plan, "threads": threads, "mailbox": mailbox, "shared": scratch},
+            scaling_config=ScalingConfig(
+                num_workers=plan.n_workers, use_gpu=bool(gpus), resources_per_worker={"CPU": threads, "GPU": gpus}
+            ),
+            run_config=RunConfig(
+                name="training", storage_path=scratch, failure_config=FailureConfig(max_failures=MAX_FAILURES)
+            ),
+        )
+        _listen(trainer, mailbox, say, on_epoch)
+    finally:
+        ray.kill(mailbox)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 class Mailbox:
@@ -182,8 +222,12 @@ class Mailbox:
         if rank == 0:
             self._attempts += 1
             if self._attempts > 1 and not self._refused:
-                self._messages.append(("line", f"a worker died; attempt {self._attempts}"))
+                self._messages.append(("line", f"a worker failed or died; attempt {self._attempts}"))
         return not self._refused
+
+    def attempts(self) -> int:
+        """Return how often the workers have started."""
+        return self._attempts
 
     def take(self) -> list[tuple[str, Any]]:
         """Return all messages and forget them."""
@@ -206,16 +250,24 @@ def _work(given: dict[str, Any]) -> None:
         ray.get(mailbox.put.remote(kind, content))
 
     try:
-        if not given["token"].exists():
+        if not Path(given["shared"]).exists():
             raise InputError(
                 f"a worker on node {ray.util.get_node_ip_address()} does not see {plan.out.parent}; give an --out, and "
                 "a RAYFS_CACHE, on storage that all nodes share"
             )
         configure_process(given["threads"])
         device = ray.train.torch.get_device()
+        if device.type != plan.device_type:
+            raise InputError(
+                f"Ray gave a worker the device {device}, but the training is planned for {plan.device_type}"
+            )
         train(plan, device, lambda line: put("line", line), lambda curve: put("curve", curve))
     except InputError as error:
         put("refused", str(error))
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        put("line", f"worker {rank} failed: {type(error).__name__}: {reason}")
         raise
 
 
@@ -236,9 +288,12 @@ def _listen(
 
     thread = threading.Thread(target=fit, name="ray-train", daemon=True)
     thread.start()
-    refusal = None
+    refusal, waited_since = None, time.monotonic()
     while True:
         alive = thread.is_alive()
+        if time.monotonic() - waited_since > WAITING_S and not ray.get(mailbox.attempts.remote()):
+            say("waiting for the cluster to have room for the workers")
+            waited_since = time.monotonic()
         for kind, content in ray.get(mailbox.take.remote()):
             if kind == "line":
                 say(content)
@@ -260,9 +315,9 @@ def print_line(line: str) -> None:
     print(line, flush=True)
 
 
-def _even_share(resources: Resources, workers: int) -> int:
-    """Return CPUs for each of `workers`, no more than fit beside one another."""
+def even_share(resources: Resources, workers: int, gpu: bool) -> int:
+    """Return CPUs for each of `workers`, no more than fit beside one another, on nodes with GPUs if `gpu`."""
     share = max(1, int(resources.cpus // workers))
-    while share > 1 and resources.n_fitting(share, 0) < workers:
+    while share > 1 and resources.n_fitting(share, int(gpu)) < workers:
         share -= 1
     return share

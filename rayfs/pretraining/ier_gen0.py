@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rayfs.backbones.heads import linear
 from rayfs.backbones.registry import n_features
-from rayfs.benchmarks.augmentation import ViewParameters, draw_views
+from rayfs.benchmarks.augmentation import ViewParameters, constant, draw_views
 from rayfs.benchmarks.registry import Benchmark
 from rayfs.errors import InputError
 from rayfs.pretraining.cross_entropy import N_ROTATIONS, augmented
@@ -105,7 +105,7 @@ class IerGen0:
         offsets_NA2 = torch.randint(n_offsets, (n, len(ASPECTS), 2), generator=generator, device=device)
         return TransformDraws(
             aspects=tuple(draw_views(n, self._benchmark.augmentation, generator) for _ in ASPECTS),
-            offsets_NA2=offsets_NA2 * torch.tensor(ASPECTS, device=device),
+            offsets_NA2=offsets_NA2 * constant(ASPECTS, device),
             negatives_K=draw_negatives(rows_N, len(self._memory), self._negatives, generator),
         )
 
@@ -204,15 +204,17 @@ def window(images_NHWC: Tensor, cropped: tuple[int, int], offsets_N2: Tensor) ->
 
 
 def draw_negatives(rows_N: Tensor, n_images: int, n: int, generator: torch.Generator) -> Tensor:
-    """Draw up to `n` distinct rows below `n_images`, none of `rows_N`; int64 on the generator's device.
+    """Draw `n` distinct rows below `n_images`, none of `rows_N`; int64 on the generator's device.
+
+    Fewer where fewer are left. The rows with the smallest of uniform numbers, those of the batch aside: of one size
+    whatever the batch, so that a GPU need not tell the host how many there are.
 
     Deviation: the released code means to leave the batch out but compares tensors by identity, which leaves nothing
     out, so that an image may be its own negative.
     """
-    allowed = torch.ones(n_images, dtype=torch.bool)
-    allowed[rows_N] = False
-    others = allowed.nonzero().squeeze(1).to(generator.device)
-    return others[torch.randperm(len(others), generator=generator, device=generator.device)[:n]]
+    noise = torch.rand(n_images, generator=generator, device=generator.device)
+    noise[rows_N] = 2.0
+    return noise.topk(max(0, min(n, n_images - len(rows_N))), largest=False).indices
 
 
 def invariance_loss(z_MD: Tensor, slots_ND: Tensor, negatives_KD: Tensor, temperature: float) -> Tensor:

@@ -53,7 +53,7 @@ class Objective(Protocol[DrawsT]):
     """All that is trained, and nothing else; saved under its parameters' names."""
 
     def draw(self, rows_N: Tensor, generator: torch.Generator) -> DrawsT:
-        """Draw what a step of the base images `rows_N` (int64, CPU) needs, on the generator's device."""
+        """Draw what a step of the base images `rows_N` (int64) needs; all on the generator's device."""
         ...
 
     def views(self, images_NHWC: Tensor, draws: DrawsT) -> Tensor:

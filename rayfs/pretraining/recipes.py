@@ -1,5 +1,7 @@
 """The published hyper-parameters of every objective and benchmark: what stands for a flag that is not given. No torch.
 
+Benchmarks without published ones (omniglot, folder) have those of CIFAR-FS; the job prints what it uses.
+
 RFS: Tian et al., ECCV 2020, released code, and its author's answer in issue 5 for CIFAR and tieredImageNet.
 SKD: Rajasegaran et al., "Self-supervised Knowledge Distillation for Few-shot Learning", BMVC 2021, released code.
 IER: Rizve et al., "Exploring Complementary Strengths of Invariant and Equivariant Representations for Few-Shot
@@ -13,7 +15,7 @@ from typing import Any
 from rayfs.errors import InputError
 from rayfs.pretraining.config import PretrainConfig
 
-STEP_SCHEDULE = {"batch": 64, "lr": 0.05, "schedule": "step", "lr_decay": 0.1}
+STEP_SCHEDULE = {"batch": 64, "lr": 0.05, "schedule": "step", "lr_decay": 0.1, "sampler": "uniform"}
 """RFS, SKD gen0 and IER."""
 
 RFS_EPOCHS: dict[str, dict[str, Any]] = {
@@ -38,7 +40,9 @@ SKD_GEN1_ELSEWHERE = {"epochs": 65, "decay_at": (60 / 65,), "gamma": 0.1}
 
 IER = {"gamma": 1.0, "negatives": 6400, "memory_momentum": 0.99, "contrast_temperature": 1.0}
 
-COSINE = {"epochs": 90, "batch": 512, "lr": 0.2, "schedule": "cosine", "initial_scale": 16.0}
+COSINE = {
+    "epochs": 90, "batch": 512, "lr": 0.2, "schedule": "cosine", "initial_scale": 16.0, "sampler": "square-root",
+}  # fmt: skip
 """Stage 1 of compositional knowledge transfer on ImageNet-LT with a ResNeXt-50."""
 
 SPECIFIC: dict[str, tuple[str, ...]] = {
@@ -87,7 +91,7 @@ def resolve(config: PretrainConfig, benchmark: str) -> PretrainConfig:
     """
     specific = {name for names in SPECIFIC.values() for name in names}
     for name in sorted(specific - set(SPECIFIC[config.objective])):
-        if getattr(config, name) not in (None, False):
+        if getattr(config, name) is not None and getattr(config, name) is not False:
             users = ", ".join(objective for objective, names in SPECIFIC.items() if name in names)
             raise InputError(
                 f"--{name.replace('_', '-')} is {getattr(config, name)} but --objective {config.objective} has no such "

@@ -1,12 +1,15 @@
 """The generation before: a trained backbone and its heads, from a checkpoint of ours or of the released codes."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from rayfs.backbones.checkpoints import load_checkpoint, read_heads
+from rayfs.backbones.checkpoints import load_checkpoint, read_heads, save_checkpoint
 from rayfs.backbones.packaged import find_checkpoint
 from rayfs.backbones.registry import create_backbone, n_features
+from rayfs.backbones.state import state_hash
 from rayfs.benchmarks.augmentation import normalize, plain_view
 from rayfs.benchmarks.registry import Benchmark
 from rayfs.benchmarks.tables import ImageTable
@@ -16,68 +19,108 @@ from rayfs.pretraining.ier_gen0 import IerGen0
 from rayfs.pretraining.objective import Networks, accuracy
 from rayfs.randomness import torch_generator
 
-CLASSIFIERS = ("classifier", "fc", "head", "linear", "cls_classifier")
+CLASSIFIER_NAMES = ("classifier", "fc", "head", "linear", "cls_classifier")
 """What codes call the classifier over the base classes."""
 
-MIN_OVER_CHANCE = 3.0
-"""How often better than chance a teacher has to classify base images to be believed."""
+MIN_OVER_CHANCE = 0.1
+"""Share of the way from chance to certainty that a teacher has to be on base images to be believed."""
 
-CHECKED_IMAGES = 1024
+CHECKED_IMAGES, CHECKED_BATCH = 1024, 128
 
 
-def load_teacher(path: str, objective: str, backbone: str, benchmark: Benchmark, base: ImageTable) -> Networks:
-    """Return the teacher of `objective` at `path`, in eval mode, without gradients, on the CPU.
+def load_teacher(
+    path: str, objective: str, backbone: str, benchmark: Benchmark, n_classes: int
+) -> tuple[Networks, str]:
+    """Return the teacher of `objective` at `path`, frozen, on the CPU, and one line about what was used of the file.
+
+    Arguments:
+        path: a file, or the name of a checkpoint in the package.
+        backbone: of the student; the teacher has the same.
 
     Raises:
         InputError: the checkpoint is of another architecture, or lacks a head that the objective distils from.
     """
     generator = torch_generator(0, "teacher")
     module = create_backbone(backbone, benchmark.channels, benchmark.image_size, generator)
+    found = find_checkpoint(path)
+    if not found.exists():
+        raise InputError(f"--teacher {path} does not exist; give a file, or the name of a checkpoint in the package")
     try:
-        found = find_checkpoint(path)
-        load_checkpoint(found, module)
-        heads = read_heads(found, module)
+        report = load_checkpoint(found, module, backbone)
+        given = read_heads(found, module)
     except InputError as error:
         raise InputError(f"--teacher: {error}; a teacher has the --backbone of its student ({backbone})") from None
-    n_classes = len(base.class_names)
     if objective == "ier-distill":
         networks = IerGen0(module, benchmark, n_classes, 1, 0.0, 1, 0.0, 1.0, generator=generator).networks
     else:
         networks = CrossEntropy(module, benchmark, n_classes, False, generator=generator).networks
-    for name, head in networks.heads.items():
-        _load_head(name, head, heads, path, n_features(module), objective)
-    return networks.eval().requires_grad_(False)
+    used = [
+        name
+        for head, layers in networks.heads.items()
+        for name in _load_head(head, layers, given, path, n_features(module), objective)
+    ]
+    unused = sorted(given.keys() - set(used))
+    told = f"{report.n_tensors} tensors of {path}, and its {', '.join(used)}"
+    return networks.eval().requires_grad_(False), told + (f"; left out {', '.join(unused)}" if unused else "")
+
+
+def stage_teacher(networks: Networks, backbone: str, cache_dir: Path) -> tuple[Path, str]:
+    """Put a teacher where every worker finds it; returns the file and the hash of all its weights."""
+    found = state_hash(networks)
+    path = cache_dir / "teachers" / f"{backbone.replace('/', '_')}-{found}.safetensors"
+    if not path.with_suffix(".json").exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(path, networks.backbone, {"backbone": backbone}, networks.heads.state_dict())
+    return path, found
+
+
+def load_staged_teacher(
+    path: Path, objective: str, backbone: str, benchmark: Benchmark, base: ImageTable, wanted_hash: str | None
+) -> Networks:
+    """Return the teacher that `stage_teacher` put at `path`.
+
+    Raises:
+        InputError: the file is not in this machine's cache, or is another one.
+    """
+    networks, _ = load_teacher(str(path), objective, backbone, benchmark, len(base.class_names))
+    if state_hash(networks) != wanted_hash:
+        raise InputError(f"{path} is not the teacher it was; remove it and run the command again")
+    return networks
 
 
 @torch.no_grad()
-def teacher_accuracy(networks: Networks, path: str, benchmark: Benchmark, base: ImageTable) -> float:
-    """Return the fraction of some base images that the teacher classifies correctly.
+def teacher_accuracy(networks: Networks, name: str, benchmark: Benchmark, base: ImageTable) -> float:
+    """Return the fraction of up to 1,024 base images that the teacher classifies correctly.
 
     Raises:
         InputError: hardly more than chance: it knows other classes, or these in another order.
     """
-    rows = np.linspace(0, len(base) - 1, min(CHECKED_IMAGES, len(base))).astype(np.int64)
-    images = normalize(plain_view(base.take(rows)), benchmark.mean, benchmark.std)
-    found = accuracy(networks(images)["classifier"], torch.from_numpy(base.labels[rows])).item()
-    if found * len(base.class_names) < MIN_OVER_CHANCE:
+    rows = np.unique(np.linspace(0, len(base) - 1, CHECKED_IMAGES).astype(np.int64))
+    right = 0.0
+    for start in range(0, len(rows), CHECKED_BATCH):
+        part = rows[start : start + CHECKED_BATCH]
+        images = normalize(plain_view(base.take(part)), benchmark.mean, benchmark.std)
+        right += len(part) * accuracy(networks(images)["classifier"], torch.from_numpy(base.labels[part])).item()
+    found, chance = right / len(rows), 1 / len(base.class_names)
+    if found < chance + MIN_OVER_CHANCE * (1 - chance):
         raise InputError(
-            f"--teacher {path} classifies {100 * found:.1f}% of {len(rows)} base images of {benchmark.name} right, and "
-            f"chance is {100 / len(base.class_names):.1f}%; it was trained on other classes, or on these in another "
-            "order than that of their sorted names"
+            f"--teacher {name} classifies {100 * found:.1f}% of {len(rows)} base images of {benchmark.name} right, and "
+            f"chance is {100 * chance:.1f}%; it was trained on other classes, or on these in another order than that "
+            "of their sorted names"
         )
     return found
 
 
 def _load_head(
-    name: str, head: torch.nn.Module, given: dict[str, Tensor], path: str, n_inputs: int, objective: str
-) -> None:
-    names = CLASSIFIERS if name == "classifier" else (name,)
+    name: str, head: nn.Module, given: dict[str, Tensor], path: str, n_inputs: int, objective: str
+) -> list[str]:
+    """Load a head from the tensors `given`; returns their names."""
     expected = head.state_dict()
-    for candidate in names:
+    for candidate in CLASSIFIER_NAMES if name == "classifier" else (name,):
         found = {key: given.get(f"{candidate}.{key}") for key in expected}
         if all(value is not None and value.shape == expected[key].shape for key, value in found.items()):
             head.load_state_dict(found)
-            return
+            return [f"{candidate}.{key}" for key in expected]
     shapes = ", ".join(f"{key} {tuple(value.shape)}" for key, value in sorted(given.items())) or "none"
     wanted = ", ".join(f"{name}.{key} {tuple(value.shape)}" for key, value in expected.items())
     raise InputError(

@@ -5,8 +5,9 @@ stops after an epoch and goes on later, or elsewhere, gives the weights of train
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -126,22 +127,25 @@ class Trainer:
             Mean loss, mean accuracy (fraction) over the batches as they were seen, and the mean of each part.
 
         Raises:
-            InputError: a loss is not finite; names the step and the images.
+            InputError: a loss or the weights are not finite; names the step and the images.
         """
+        assert self.config.sampler is not None, "the configuration is resolved"
         self._start_epoch(epoch)
-        draws = torch_generator(self.config.seed, "views", epoch, self._device)
+        generator = torch_generator(self.config.seed, "views", epoch, self._device)
         order = epoch_rows(self._labels_of, self.config.sampler, torch_generator(self.config.seed, "order", epoch))
-        batches = order.split(self.batch)[: self.steps_per_epoch]
+        # Once an epoch to the GPU: a copy in every step would make the host wait for the step before.
+        batches = order.to(self._device).split(self.batch)[: self.steps_per_epoch]
         check_every = CHECK_EVERY.get(self._device.type, 50) if self._team.size == 1 else 50
         watched: list[Tensor] = []
         names: list[str] = []
         for step, rows in enumerate(batches, start=1):
-            named = self._step(rows, draws)
+            named = self._step(rows, generator)
             names = list(named)
             watched.append(torch.stack([value.detach().float() for value in named.values()]))
             if step % check_every == 0 or step == len(batches):
                 self._refuse_non_finite(watched, batches, epoch, checked=(step - 1) // check_every * check_every)
             on_step()
+        self._refuse_broken_weights(batches, epoch)
         means = self._team.mean(torch.stack(watched).mean(0)).tolist()
         values = dict(zip(names, means, strict=True))
         return values.pop("loss"), values.pop("accuracy"), values
@@ -155,10 +159,11 @@ class Trainer:
         self._trained.train()
 
     def _step(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Make one update with the batch of base images `rows` (N,); returns 0-d loss, accuracy and parts."""
+        """Make one update with base images `rows` (N,), on the device; returns 0-d loss, accuracy and parts."""
         objective, mine = self.objective, self._team.part(len(rows))
-        draws = objective.draw(rows, generator).part(mine)
-        views = objective.views(self._images(rows[mine]), draws).contiguous(memory_format=torch.channels_last)
+        draws, rows = objective.draw(rows, generator).part(mine), rows[mine]
+        labels = self._labels[rows]
+        views = objective.views(self._images(rows), draws).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
             outputs = self._trained(views)
             with torch.no_grad():
@@ -166,8 +171,8 @@ class Trainer:
         outcome = objective.loss(
             {name: output.float() for name, output in outputs.items()},
             {name: target.float() for name, target in targets.items()},
-            self._labels[rows[mine].to(self._device)],
-            rows[mine],
+            labels,
+            rows,
             draws,
         )
         self._optimizer.zero_grad(set_to_none=True)
@@ -175,19 +180,30 @@ class Trainer:
         self._optimizer.step()
         return {"loss": outcome.loss, "accuracy": outcome.accuracy, **outcome.parts}
 
-    def _refuse_non_finite(self, watched: list[Tensor], batches: tuple[Tensor, ...], epoch: int, checked: int) -> None:
+    def _refuse_non_finite(self, watched: list[Tensor], batches: Sequence[Tensor], epoch: int, checked: int) -> None:
         losses = self._team.mean(torch.stack(watched[checked:])[:, 0])
-        if losses.isfinite().all():
-            return
-        step = checked + int(losses.isfinite().logical_not().nonzero()[0])
-        rows = batches[step].tolist()
-        named = ", ".join(map(str, rows[:NAMED_ROWS]))
+        if not losses.isfinite().all():
+            first = int(losses.isfinite().logical_not().nonzero()[0])
+            step = checked + first + 1
+            self._refuse(
+                f"the loss of epoch {epoch}, step {step} of {{}}, is {losses[first].item()}", batches[step - 1]
+            )
+
+    def _refuse_broken_weights(self, batches: Sequence[Tensor], epoch: int) -> None:
+        """Refuse weights or statistics that the last step broke, before validation meets them."""
+        tensors = [value for value in self.objective.networks.state_dict().values() if value.is_floating_point()]
+        finite = torch.stack([value.isfinite().all() for value in tensors]).all().float()
+        if self._team.mean(finite) < 1:
+            step = self.steps_per_epoch
+            self._refuse(f"the weights after epoch {epoch}, step {step} of {{}}, are not finite", batches[-1])
+
+    def _refuse(self, what: str, rows: Tensor) -> NoReturn:
+        named = ", ".join(map(str, rows.tolist()[:NAMED_ROWS]))
         if len(rows) > NAMED_ROWS:
             named += f" and {len(rows) - NAMED_ROWS} more"
         raise InputError(
-            f"the loss of epoch {epoch}, step {step + 1} of {self.steps_per_epoch}, is "
-            f"{losses[step - checked].item()}; its images are the rows {named} of the base table. Finished epochs are "
-            f"kept. Lower --lr (it is {self.config.lr}), or look at those images"
+            f"{what.format(self.steps_per_epoch)}; the step's images are the rows {named} of the base table. Finished "
+            f"epochs are kept. Lower --lr (it is {self.config.lr}), or look at those images"
         )
 
     def state(self) -> dict[str, Tensor]:
@@ -215,14 +231,14 @@ class Trainer:
 
 
 def image_reader(table: ImageTable, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Return what gets the images (N, H, W, C) uint8 of `rows` (N,) onto `device`.
+    """Return what gets the images (N, H, W, C) uint8 of `rows` (N,) on `device` onto it.
 
     A GPU keeps the whole table where it takes no more than a quarter of the free memory.
     """
     if device.type == "cuda" and 4 * table.images.nbytes <= torch.cuda.mem_get_info(device)[0]:
         resident = torch.from_numpy(np.array(table.images)).to(device)
-        return lambda rows: resident[rows.to(device)]
-    return lambda rows: table.take(rows.numpy()).to(device)
+        return lambda rows: resident[rows]
+    return lambda rows: table.take(rows.cpu().numpy()).to(device)
 
 
 def learning_rate(config: PretrainConfig, epoch: int) -> float:
@@ -242,8 +258,17 @@ def learning_rate(config: PretrainConfig, epoch: int) -> float:
 def validate(
     backbone: nn.Module, benchmark: Benchmark, table: ImageTable, config: PretrainConfig, device: torch.device
 ) -> np.ndarray:
-    """Return the few-shot accuracy (n_episodes,) of the frozen `backbone` on the validation episodes of `config`."""
+    """Return the few-shot accuracy (n_episodes,) of the frozen `backbone` on the validation episodes of `config`.
+
+    Raises:
+        InputError: a feature is not finite.
+    """
     features = embed_table(
         table, backbone, lambda images: normalize(plain_view(images), benchmark.mean, benchmark.std), device
     )
+    n_bad = int((~np.isfinite(features).all(axis=1)).sum())
+    if n_bad:
+        raise InputError(
+            f"the features of {n_bad} of {len(features)} validation images are not finite; lower --lr ({config.lr})"
+        )
     return few_shot_accuracy(features, table, validation_protocol(config, table), config.validation_episodes)

@@ -30,6 +30,8 @@ class TrainingState:
     """One row an epoch."""
     tensors: Mapping[str, Tensor]
     """What `Trainer.state` returned."""
+    best: Mapping[str, Tensor]
+    """The state dict of the networks at the best epoch."""
 
 
 def state_path(out: Path) -> Path:
@@ -40,7 +42,9 @@ def state_path(out: Path) -> Path:
 def write_state(path: Path, state: TrainingState) -> None:
     """Write `state` to `path`, all of it or nothing. Raises OSError where the disk says no."""
     text = json.dumps({"identity": state.identity, "curve": [asdict(report) for report in state.curve]})
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+    both = {f"now/{name}": tensor for name, tensor in state.tensors.items()}
+    both |= {f"best/{name}": tensor for name, tensor in state.best.items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in both.items()}
     write_durably(path, safetensors.torch.save(tensors, metadata={"state": text}))
 
 
@@ -55,9 +59,12 @@ def read_state(path: Path) -> TrainingState | None:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             said = json.loads(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+            parts: dict[str, dict[str, Tensor]] = {"now": {}, "best": {}}
+            for full_name in sorted(file.keys()):
+                part, _, name = full_name.partition("/")
+                parts[part][name] = file.get_tensor(full_name)
         curve = [EpochReport(**report) for report in said["curve"]]
-        return TrainingState(identity=said["identity"], curve=curve, tensors=tensors)
+        return TrainingState(identity=said["identity"], curve=curve, tensors=parts["now"], best=parts["best"])
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is not the state of a training, or is damaged ({type(error).__name__}: {error}); remove it to "

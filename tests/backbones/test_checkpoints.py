@@ -10,7 +10,6 @@ import safetensors.torch
 import torch
 
 from rayfs.backbones import Conv4, ResNet12, load_checkpoint, save_checkpoint, state_hash
-from rayfs.backbones.checkpoints import rewrite_metadata
 from rayfs.errors import InputError
 from rayfs.randomness import torch_generator
 
@@ -69,12 +68,13 @@ def test_saving_twice_replaces_both_files(tmp_path):
     assert same_state(loaded, conv4(2))
 
 
-def test_rewriting_the_metadata_leaves_the_weights_and_their_hashes(tmp_path):
-    save_checkpoint(tmp_path / "a.safetensors", conv4(1), {"complete": False})
-    before = json.loads((tmp_path / "a.json").read_text())
-    rewrite_metadata(tmp_path / "a.safetensors", {"complete": True})
-    assert json.loads((tmp_path / "a.json").read_text()) == {**before, "metadata": {"complete": True}}
-    assert load_checkpoint(tmp_path / "a.safetensors", conv4(2)).metadata == {"complete": True}
+def test_sidecar_that_names_another_backbone_is_refused(tmp_path):
+    """conv4 and conv4-flat have the same tensors, so shapes alone would not tell."""
+    save_checkpoint(tmp_path / "a.safetensors", conv4(1), {"backbone": "conv4-flat"})
+    with pytest.raises(InputError, match=r"is of the backbone 'conv4-flat', not 'conv4'; pass --backbone conv4-flat"):
+        load_checkpoint(tmp_path / "a.safetensors", conv4(2), "conv4")
+    assert load_checkpoint(tmp_path / "a.safetensors", conv4(2), "conv4-flat").n_tensors == 28
+    assert load_checkpoint(tmp_path / "a.safetensors", conv4(2)).n_tensors == 28
 
 
 def test_failed_write_leaves_the_old_weights_and_no_temporary_file(tmp_path, monkeypatch):
@@ -270,7 +270,7 @@ def test_truncated_files_are_refused(tmp_path, suffix, share):
 
 
 def test_missing_file_directory_and_empty_file_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"nowhere.pth does not exist; correct --checkpoint"):
+    with pytest.raises(InputError, match=r"nowhere.pth does not exist; correct the path"):
         load_checkpoint(tmp_path / "nowhere.pth", conv4())
     (tmp_path / "folder.pth").mkdir()
     with pytest.raises(InputError, match=r"folder.pth is not a file"):

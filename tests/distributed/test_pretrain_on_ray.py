@@ -1,12 +1,13 @@
 """Embedding learning over Ray Train: what is refused, and who gets a GPU."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from rayfs.distributed.pretrain import Mailbox, _even_share, pick_device, run_pretraining
+from rayfs.distributed.pretrain import Mailbox, even_share, only_writer, pick_device, run_pretraining
 from rayfs.distributed.runtime import Resources
 from rayfs.errors import InputError
 from rayfs.pretraining.config import PretrainConfig
@@ -59,18 +60,30 @@ def test_wrong_input_is_refused_before_ray_starts(tmp_path, monkeypatch, changes
 def test_more_than_the_cluster_has_is_refused(resources, tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         pretrain(tmp_path / "a.safetensors", **changes)
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} <= {".a.lock"}
+
+
+def test_second_process_with_the_same_out_is_refused_and_litter_is_cleared(tmp_path):
+    out, litter = tmp_path / "a.safetensors", tmp_path / ".a.ray-123"
+    litter.mkdir()
+    with only_writer(out):
+        assert not litter.exists()
+        with pytest.raises(InputError, match="another process is writing this run"), only_writer(out):
+            pass
+    with only_writer(out):
+        pass
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")  # Ray sets its own deprecated options
 def test_worker_that_does_not_share_the_folder_says_so(resources, tmp_path, monkeypatch, capsys):
-    """The token that the driver leaves is not there: as on a node with a disk of its own."""
-    monkeypatch.setattr(Path, "touch", lambda self: None)
+    """The folder that the driver makes is not there: as on a node with a disk of its own."""
+    made = tempfile.mkdtemp
+    monkeypatch.setattr("tempfile.mkdtemp", lambda **given: made(**given) if "prefix" not in given else "/nowhere/x")
     with pytest.raises(InputError, match=r"a worker on node .* does not see .*; give an --out, and a RAYFS_CACHE"):
         pretrain(tmp_path / "a.safetensors")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".a.lock"]
 
 
 @pytest.mark.parametrize(
@@ -95,17 +108,25 @@ def test_without_ray_auto_asks_torch(monkeypatch, gpu, expected):
 
 
 @pytest.mark.parametrize(
-    ("nodes", "workers", "expected"),
-    [(((2, 0),), 1, 2), (((2, 0),), 2, 1), (((4, 0), (2, 0)), 2, 2), (((1, 0),), 4, 1)],
+    ("nodes", "workers", "gpu", "expected"),
+    [
+        (((2, 0),), 1, False, 2),
+        (((2, 0),), 2, False, 1),
+        (((4, 0), (2, 0)), 2, False, 2),
+        (((1, 0),), 4, False, 1),
+        (((64, 0), (8, 1)), 1, True, 8),
+        (((64, 0), (8, 2)), 2, True, 4),
+    ],
 )
-def test_cpus_are_shared_evenly_by_workers_that_fit_on_nodes(nodes, workers, expected):
-    assert _even_share(Resources(nodes=nodes), workers) == expected
+def test_cpus_are_shared_evenly_by_workers_that_fit_on_nodes(nodes, workers, gpu, expected):
+    assert even_share(Resources(nodes=nodes), workers, gpu) == expected
 
 
 def test_mailbox_tells_of_deaths_and_remembers_a_refusal():
     mailbox = Mailbox()
     assert mailbox.start(0) and mailbox.start(1) and mailbox.take() == []
-    assert mailbox.start(0) and mailbox.take() == [("line", "a worker died; attempt 2")]
+    assert mailbox.start(0) and mailbox.take() == [("line", "a worker failed or died; attempt 2")]
+    assert mailbox.attempts() == 2
     mailbox.put("line", "epoch 1")
     mailbox.put("refused", "why")
     assert not mailbox.start(0) and not mailbox.start(1)

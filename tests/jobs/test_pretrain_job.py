@@ -51,7 +51,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str])
 
 def test_files_beside_the_checkpoint_tell_the_story(whole: Path) -> None:
     names = {path.name for path in whole.parent.iterdir()}
-    assert names == {"whole.safetensors", "whole.json", "whole.curve.parquet", "whole.curve.svg"}
+    assert names == {"whole.safetensors", "whole.json", "whole.curve.parquet", "whole.curve.svg", ".whole.lock"}
     metadata = json.loads(whole.with_suffix(".json").read_text())["metadata"]
     assert metadata["complete"] and len(metadata["curve"]) == 4
     assert "kept: epoch" in whole.with_suffix(".curve.svg").read_text()
@@ -97,9 +97,10 @@ def worker_processes(cache_dir: str) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the workers in /proc")
-def test_worker_of_two_killed_in_mid_epoch_is_replaced_and_changes_nothing(environment, tmp_path) -> None:
+def test_worker_of_two_killed_in_mid_epoch_is_replaced_and_changes_nothing(whole, environment, tmp_path) -> None:
+    """On a distillation, whose teacher is given by a relative path: Ray's workers have a working directory of theirs."""
     out, undisturbed = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
-    flags = ("--workers", "2", "--epochs", "3")
+    flags = ("--workers", "2", "--epochs", "3", "--objective", "rfs-distill", "--teacher", os.path.relpath(whole, ROOT))
     with subprocess.Popen(
         command(out, *flags), cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -112,10 +113,11 @@ def test_worker_of_two_killed_in_mid_epoch_is_replaced_and_changes_nothing(envir
         os.kill(workers[1], signal.SIGKILL)
         printed = process.stdout.read()
         assert process.wait(timeout=200) == 0
-    assert "a worker died; attempt 2" in printed and "resuming after epoch" in printed
+    assert "a worker failed or died; attempt 2" in printed and "resuming after epoch" in printed
     assert run(undisturbed, environment, *flags).returncode == 0
     assert out.read_bytes() == undisturbed.read_bytes()
-    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".json", ".parquet", ".svg"}
+    endings = {path.suffix for path in tmp_path.iterdir()}
+    assert endings == {".safetensors", ".json", ".parquet", ".svg", ".lock"}, "nothing of Ray's is left"
 
 
 def test_finished_training_is_not_done_again(whole, environment) -> None:
@@ -130,7 +132,7 @@ def test_loss_that_explodes_is_one_clear_error(environment, tmp_path) -> None:
     assert result.returncode == 2, result.stdout + result.stderr
     assert "Traceback" not in result.stdout + result.stderr
     assert result.stderr.startswith("error: the loss of epoch 1, step ")
-    assert "its images are the rows" in result.stderr and "Lower --lr (it is 1e+30)" in result.stderr
+    assert "the step's images are the rows" in result.stderr and "Lower --lr (it is 1e+30)" in result.stderr
 
 
 def test_help_answers_within_a_second_of_processor_time() -> None:

@@ -37,7 +37,8 @@ def test_defaults_are_the_published_ones(objective, benchmark, expected):
     teacher = {"teacher": "t.safetensors"} if objective in TEACHERS else {}
     config = resolved(objective, benchmark, **teacher)
     assert {name: getattr(config, name) for name in expected} == expected
-    assert (config.momentum, config.weight_decay, config.sampler, config.precision) == (0.9, 5e-4, "uniform", "auto")
+    assert (config.momentum, config.weight_decay, config.precision) == (0.9, 5e-4, "auto")
+    assert config.sampler == ("square-root" if objective == "cosine" else "uniform")
 
 
 def test_every_objective_has_a_recipe_and_is_documented():
@@ -60,6 +61,8 @@ def test_resolving_again_changes_nothing():
     ("objective", "given", "message"),
     [
         ("rfs-simple", {"gamma": 1.0}, "--gamma is 1.0 but --objective rfs-simple has no such setting; drop it, or "
+         "choose an objective that does: skd-gen0, skd-gen1, ier-gen0, ier-distill"),
+        ("rfs-simple", {"gamma": 0.0}, "--gamma is 0.0 but --objective rfs-simple has no such setting; drop it, or "
          "choose an objective that does: skd-gen0, skd-gen1, ier-gen0, ier-distill"),
         ("rfs-simple", {"rotations": True}, "--rotations is True but --objective rfs-simple has no such setting; drop "
          "it, or choose an objective that does: cross-entropy"),

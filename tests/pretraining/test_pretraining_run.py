@@ -1,6 +1,7 @@
 """A whole training: best epoch's checkpoint and sidecar, resumed where it stopped, test classes untouched."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,18 @@ import numpy as np
 import pytest
 import torch
 
+import rayfs.pretraining.plan as plan_module
 import rayfs.pretraining.run as run
 from rayfs.backbones.checkpoints import load_checkpoint, read_heads, save_checkpoint
 from rayfs.backbones.registry import create_backbone
 from rayfs.backbones.state import state_hash
+from rayfs.durable_files import write_durably
 from rayfs.errors import InputError
 from rayfs.pretraining.config import PretrainConfig
-from rayfs.pretraining.run import TrainingPlan, finished_before, plan_training, train
+from rayfs.pretraining.plan import TrainingPlan, describe, finished_before, plan_training
+from rayfs.pretraining.run import train
 from rayfs.pretraining.train import EpochReport, Trainer
-from rayfs.pretraining.training_state import read_state, state_path
+from rayfs.pretraining.training_state import read_state, state_path, write_state
 from rayfs.randomness import torch_generator
 
 CONFIG = PretrainConfig(epochs=3, batch=40, lr=0.02, validation_n_way=3, validation_episodes=3)
@@ -26,7 +30,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def tiny_benchmark(benchmark, cache_dir, monkeypatch):
-    monkeypatch.setattr(run, "open_benchmark", lambda name, data, image_size: benchmark)
+    monkeypatch.setattr(plan_module, "open_benchmark", lambda name, data, image_size: benchmark)
     monkeypatch.setenv("RAYFS_CACHE", str(cache_dir))
 
 
@@ -83,9 +87,11 @@ def test_run_lowers_the_loss_and_says_so(tmp_path):
 
 
 def test_description_tells_what_is_trained_on_what(tmp_path):
-    assert run.describe(planned(tmp_path / "a.safetensors", n_workers=2)) == (
+    assert describe(planned(tmp_path / "a.safetensors", n_workers=2)) == (
         "cross-entropy: conv4 on characters, 160 base images of 8 classes, 6 validation classes, 16 px, 2 workers, "
-        "cpu, float32"
+        "cpu, float32\n"
+        "epochs 3, batch 40, lr 0.02, schedule step, lr_decay 0.1, decay_at 0.5/0.667/0.833, momentum 0.9, "
+        "weight_decay 0.0005, sampler uniform, validation_n_way 3, validation_n_shot 1, validation_episodes 3, seed 0"
     )
 
 
@@ -159,9 +165,11 @@ def test_kill_in_the_middle_of_an_epoch_and_a_resume_give_the_weights_of_an_unin
 
 def test_finished_training_is_not_done_again(tmp_path):
     out = tmp_path / "a.safetensors"
-    assert not finished_before(planned(out))
+    assert finished_before(planned(out)) is None
     pretrain(out)
-    assert finished_before(planned(out))
+    assert [row["epoch"] for row in finished_before(planned(out))] == [1, 2, 3]
+    before = out.stat().st_mtime_ns
+    assert pretrain(out) == ([], []) and out.stat().st_mtime_ns == before, "as a worker that is started again finds it"
 
 
 def test_other_settings_do_not_overwrite_a_finished_training(tmp_path):
@@ -187,14 +195,72 @@ def test_weights_of_unknown_origin_are_not_overwritten(tmp_path):
         finished_before(planned(out))
 
 
-def test_resume_without_the_best_weights_so_far_is_refused(tmp_path, monkeypatch):
-    out = tmp_path / "a.safetensors"
+@pytest.mark.parametrize("dies_at", ["write_state", "save_checkpoint", "unlink", "sidecar"])
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_death_between_any_two_writes_loses_nothing(tmp_path, monkeypatch, dies_at, call):
+    """The state before or after it is written, the weights without their sidecar, a finished training's state left."""
+    whole, out, calls = tmp_path / "whole.safetensors", tmp_path / "a.safetensors", []
+    pretrain(whole)
+
+    def dying(original):
+        def wrapped(*given, **named):
+            calls.append(1)
+            if len(calls) == call:
+                raise Killed
+            return original(*given, **named)
+
+        return wrapped
+
+    with monkeypatch.context() as patch:
+        if dies_at == "unlink":
+            patch.setattr(run.Keeper, "finish", dying(run.Keeper.finish))
+            call = 1
+        elif dies_at == "sidecar":  # after the old sidecar is gone and before the new one is there
+            patch.setattr("rayfs.backbones.checkpoints.write_durably", dying(write_durably))
+        else:
+            patch.setattr(run, dies_at, dying(getattr(run, dies_at)))
+        with pytest.raises(Killed) if call < 3 else suppress(Killed):  # the third epoch may not be an improvement
+            pretrain(out)
+    pretrain(out)
+    assert out.read_bytes() == whole.read_bytes()
+    assert sidecar(out)["complete"] and sidecar(out)["kept_epoch"] == sidecar(whole)["kept_epoch"]
+    assert not state_path(out).exists()
+
+
+def test_kept_weights_are_those_the_curve_says_even_if_a_redone_epoch_turns_out_worse(tmp_path, monkeypatch):
+    """On another machine the epoch after a resume may score lower than the one that was lost with the process."""
+    out, scores, kept = tmp_path / "a.safetensors", iter([0.5, 0.9, 0.4, 0.3]), []
+
+    def scripted(backbone, *_):
+        kept.append(state_hash(backbone))
+        return np.full(3, next(scores))
+
+    monkeypatch.setattr(run, "validate", scripted)
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_in_epoch(patch, 2)
+        patch.setattr(run, "write_state", lambda path, state: die_in_epoch_2(path, state))
+        pretrain(out)
+    pretrain(out)
+    assert sidecar(out)["kept_epoch"] == 1
+    backbone = create_backbone("conv4", 1, 16, torch_generator(9, "other weights"))
+    load_checkpoint(out, backbone)
+    assert state_hash(backbone) == kept[0]
+
+
+def die_in_epoch_2(path, state) -> None:
+    if len(state.curve) == 2:
+        raise Killed
+    write_state(path, state)
+
+
+def test_lost_checkpoint_comes_back_from_the_state(tmp_path, monkeypatch):
+    whole, out = tmp_path / "whole.safetensors", tmp_path / "a.safetensors"
+    pretrain(whole)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_in_epoch(patch, 3)
         pretrain(out)
     out.unlink()
-    with pytest.raises(InputError, match=r"but the best weights so far, .*, are gone; put them back"):
-        pretrain(out)
+    pretrain(out)
+    assert out.read_bytes() == whole.read_bytes()
 
 
 def test_damaged_state_is_refused(tmp_path):
@@ -211,7 +277,7 @@ def test_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path, monkey
         return given | {"loss": given["loss"] * (float("nan") if state_path(out).exists() else 1)}
 
     monkeypatch.setattr(Trainer, "_step", step)
-    with pytest.raises(InputError, match="the loss of epoch 2, step 1 of 4, is nan; its images are the rows"):
+    with pytest.raises(InputError, match="the loss of epoch 2, step 1 of 4, is nan; the step's images are the rows"):
         pretrain(out)
     assert sidecar(out)["kept_epoch"] == 1
     load_checkpoint(out, create_backbone("conv4", 1, 16, torch_generator(9, "other weights")))
@@ -236,14 +302,21 @@ def test_wrong_input_is_refused_before_the_first_step(tmp_path, changes, message
 
 def test_benchmark_without_validation_classes_is_refused(tmp_path, benchmark, monkeypatch):
     unvalidated = replace(benchmark, sources={"base": benchmark.sources["base"]})
-    monkeypatch.setattr(run, "open_benchmark", lambda name, data, image_size: unvalidated)
+    monkeypatch.setattr(plan_module, "open_benchmark", lambda name, data, image_size: unvalidated)
     with pytest.raises(InputError, match="'characters' has no validation classes, which choose the epoch to keep"):
         planned(tmp_path / "a.safetensors")
 
 
 def test_checkpoint_of_another_ending_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"--out is '.*a\.pth'; expected a file name that ends in \.safetensors"):
+    with pytest.raises(
+        InputError, match=r"--out is '.*a\.pth'; expected the path of a file that ends in \.safetensors"
+    ):
         planned(tmp_path / "a.pth")
+
+
+def test_uri_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"--out is 's3:/b/a\.safetensors'; expected the path of a file"):
+        planned(Path("s3://b/a.safetensors"))
 
 
 def test_place_that_cannot_be_written_is_refused(tmp_path):

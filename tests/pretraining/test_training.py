@@ -117,10 +117,30 @@ def test_loss_that_is_not_finite_stops_at_once_and_names_step_and_images(benchma
     with pytest.raises(InputError) as stopped:
         trainer.train_epoch(2, poison_after_two)
     assert str(stopped.value) == (
-        f"the loss of epoch 2, step 3 of 6, is nan; its images are the rows {', '.join(map(str, order[48:72]))} of the "
-        "base table. Finished epochs are kept. Lower --lr (it is 0.05), or look at those images"
+        "the loss of epoch 2, step 3 of 6, is nan; the step's images are the rows "
+        f"{', '.join(map(str, order[48:72]))} of the base table. Finished epochs are kept. Lower --lr (it is 0.05), or "
+        "look at those images"
     )
     assert len(steps) == 2
+
+
+def test_weights_that_the_last_step_broke_are_refused_before_validation_meets_them(benchmark, base):
+    trainer, steps = make_trainer(benchmark, base), []
+
+    def poison_after_the_last() -> None:
+        steps.append(1)
+        if len(steps) == 6:
+            trainer.backbone.layer1[0].weight.data[0] = float("nan")
+
+    with pytest.raises(InputError, match=r"the weights after epoch 1, step 6 of 6, are not finite; the step's images"):
+        trainer.train_epoch(1, poison_after_the_last)
+
+
+def test_features_that_are_not_finite_are_refused(benchmark, base, validation):
+    backbone = make_trainer(benchmark, base).backbone.eval()
+    backbone.layer4[1].weight.data.fill_(float("inf"))
+    with pytest.raises(InputError, match=r"the features of 120 of 120 validation images are not finite; lower --lr"):
+        validate(backbone, benchmark, validation, CONFIG, CPU)
 
 
 def test_seed_alone_decides_the_weights(benchmark, base):
@@ -168,7 +188,8 @@ def test_training_that_stopped_goes_on_to_the_same_weights(benchmark, base, tmp_
     stopped = fresh()
     for epoch in (1, 2):
         stopped.train_epoch(epoch, lambda: None)
-    write_state(tmp_path / "a.training", TrainingState(identity={}, curve=[], tensors=stopped.state()))
+    state = TrainingState(identity={}, curve=[], tensors=stopped.state(), best={})
+    write_state(tmp_path / "a.training", state)
     resumed = fresh()
     resumed.load_state(read_state(tmp_path / "a.training").tensors)
     resumed.train_epoch(3, lambda: None)
