@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,9 @@ MAX_FAILURES = 3
 """Worker deaths that a training survives before it gives up."""
 
 POLL_S = 0.2
+
+ORPHANS_S = 30.0
+"""How long a new run waits for the workers of a killed one."""
 
 WAITING_S = 60.0
 """Seconds without workers after which the wait for a busy cluster is said, again and again."""
@@ -78,7 +81,9 @@ def run_pretraining(
         if workers:
             connect()
         resources = cluster_resources() if workers else None
-        with sigterm_as_interrupt(), only_writer(plan.out):  # again: Ray's start installs a handler of its own
+        with sigterm_as_interrupt():  # again: Ray's start installs a handler of its own
+            with only_writer(plan.out):
+                clear_litter(plan.out)
             _train_or_resume(plan.on(pick_device(device, workers, resources)), threads, resources)
 
 
@@ -97,7 +102,8 @@ def _train_or_resume(plan: TrainingPlan, threads: int, resources: Resources | No
 
     try:
         if resources is None:
-            train(plan, torch.device(plan.device_type), print_line, on_epoch)
+            with only_writer(plan.out):
+                train(plan, torch.device(plan.device_type), print_line, on_epoch)
         else:
             share = threads or even_share(resources, plan.n_workers, plan.device_type == "cuda")
             train_on_ray(plan, share, resources, print_line, on_epoch)
@@ -127,20 +133,34 @@ def curve_title(plan: TrainingPlan) -> str:
 
 
 @contextmanager
-def only_writer(out: Path) -> Iterator[None]:
-    """Refuse to train beside another process that writes `out`, and clear away what a killed one left of Ray's files.
+def only_writer(out: Path, patience_s: float = ORPHANS_S) -> Iterator[None]:
+    """Let no other process write `out`; held by the one that does, so that it ends with that one.
+
+    Workers whose driver was killed live on for a few seconds, and may yet finish an epoch: `patience_s` waits for them.
 
     Raises:
-        InputError: another process holds the lock.
+        InputError: another process holds the lock for longer.
     """
-    with write_failures_explained(out):
-        lock = WriterLock(out.with_name(f".{out.stem}.lock"))
+    give_up = time.monotonic() + patience_s
+    while True:
+        try:
+            with write_failures_explained(out):
+                lock = WriterLock(out.with_name(f".{out.stem}.lock"))
+            break
+        except InputError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(POLL_S)
     try:
-        for left in out.parent.glob(f".{out.stem}.ray-*"):
-            shutil.rmtree(left, ignore_errors=True)
         yield
     finally:
         lock.release()
+
+
+def clear_litter(out: Path) -> None:
+    """Remove what Ray Train left beside `out` when its driver was killed."""
+    for left in out.parent.glob(f".{out.stem}.ray-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def pick_device(name: str, workers: int, resources: Resources | None) -> str:
@@ -261,7 +281,8 @@ def _work(given: dict[str, Any]) -> None:
             raise InputError(
                 f"Ray gave a worker the device {device}, but the training is planned for {plan.device_type}"
             )
-        train(plan, device, lambda line: put("line", line), lambda curve: put("curve", curve))
+        with only_writer(plan.out) if rank == 0 else nullcontext():
+            train(plan, device, lambda line: put("line", line), lambda curve: put("curve", curve))
     except InputError as error:
         put("refused", str(error))
         raise

@@ -22,8 +22,8 @@ from rayfs.randomness import torch_generator
 CLASSIFIER_NAMES = ("classifier", "fc", "head", "linear", "cls_classifier")
 """What codes call the classifier over the base classes."""
 
-MIN_OVER_CHANCE = 0.1
-"""Share of the way from chance to certainty that a teacher has to be on base images to be believed."""
+MIN_OVER_CHANCE = 3.0
+"""How often better than chance a teacher has to be on base images to be believed; half way to certainty is enough."""
 
 CHECKED_IMAGES, CHECKED_BATCH = 1024, 128
 
@@ -102,7 +102,7 @@ def teacher_accuracy(networks: Networks, name: str, benchmark: Benchmark, base: 
         images = normalize(plain_view(base.take(part)), benchmark.mean, benchmark.std)
         right += len(part) * accuracy(networks(images)["classifier"], torch.from_numpy(base.labels[part])).item()
     found, chance = right / len(rows), 1 / len(base.class_names)
-    if found < chance + MIN_OVER_CHANCE * (1 - chance):
+    if found < min(MIN_OVER_CHANCE * chance, (1 + chance) / 2):
         raise InputError(
             f"--teacher {name} classifies {100 * found:.1f}% of {len(rows)} base images of {benchmark.name} right, and "
             f"chance is {100 * chance:.1f}%; it was trained on other classes, or on these in another order than that "

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from rayfs.distributed.pretrain import Mailbox, even_share, only_writer, pick_device, run_pretraining
+from rayfs.distributed.pretrain import Mailbox, clear_litter, even_share, only_writer, pick_device, run_pretraining
 from rayfs.distributed.runtime import Resources
 from rayfs.errors import InputError
 from rayfs.pretraining.config import PretrainConfig
@@ -63,15 +63,20 @@ def test_more_than_the_cluster_has_is_refused(resources, tmp_path, changes, mess
     assert {path.name for path in tmp_path.iterdir()} <= {".a.lock"}
 
 
-def test_second_process_with_the_same_out_is_refused_and_litter_is_cleared(tmp_path):
-    out, litter = tmp_path / "a.safetensors", tmp_path / ".a.ray-123"
-    litter.mkdir()
-    with only_writer(out):
-        assert not litter.exists()
-        with pytest.raises(InputError, match="another process is writing this run"), only_writer(out):
-            pass
-    with only_writer(out):
+def test_second_process_with_the_same_out_waits_and_is_refused(tmp_path):
+    out = tmp_path / "a.safetensors"
+    refused = pytest.raises(InputError, match="another process is writing this run")
+    with only_writer(out), refused, only_writer(out, patience_s=0.5):
         pass
+    with only_writer(out, patience_s=0):
+        pass
+
+
+def test_litter_of_a_killed_run_is_cleared_and_nothing_else(tmp_path):
+    (tmp_path / ".a.ray-123" / "training").mkdir(parents=True)
+    (tmp_path / ".b.ray-123").mkdir()
+    clear_litter(tmp_path / "a.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == [".b.ray-123"]
 
 
 @pytest.mark.ray

@@ -17,6 +17,7 @@ from rayfs.pretraining.training_state import read_state, state_path
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
+NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the workers in /proc")
 QUICK = [
     "--benchmark", "omniglot", "--image-size", "20", "--epochs", "4", "--lr", "0.02", "--validation-episodes", "10",
     "--threads", "1",
@@ -57,32 +58,6 @@ def test_files_beside_the_checkpoint_tell_the_story(whole: Path) -> None:
     assert "kept: epoch" in whole.with_suffix(".curve.svg").read_text()
 
 
-@pytest.mark.parametrize(("signal_number", "exit_code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
-def test_training_stopped_in_epoch_3_resumes_to_the_weights_of_an_uninterrupted_one(
-    whole, environment, tmp_path, signal_number, exit_code
-) -> None:
-    """Over Ray Train, against the process without it: the same loop, the same bits."""
-    out = tmp_path / "a.safetensors"
-    with subprocess.Popen(command(out), cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("epoch 2/4"):
-                break
-        time.sleep(0.3)
-        process.send_signal(signal_number)
-        printed = process.stdout.read()
-        assert process.wait(timeout=60) == exit_code
-    if exit_code > 0:
-        assert "finished epochs are kept. Resume with:" in printed and str(out) in printed
-    state = read_state(state_path(out))
-    assert state is not None and len(state.curve) == 2, "it was stopped in the middle of epoch 3"
-    result = run(out, environment)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "resuming after epoch 2 of 4" in result.stdout
-    assert out.read_bytes() == whole.read_bytes()
-    assert not state_path(out).exists()
-
-
 def worker_processes(cache_dir: str) -> list[int]:
     """Return the process ids of the Ray Train workers of the runs that use `cache_dir`."""
     found = []
@@ -96,11 +71,42 @@ def worker_processes(cache_dir: str) -> list[int]:
     return found
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the workers in /proc")
+@NEEDS_PROC
+@pytest.mark.parametrize(("signal_number", "exit_code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_training_stopped_in_epoch_3_resumes_to_the_weights_of_an_uninterrupted_one(
+    whole, environment, tmp_path, signal_number, exit_code
+) -> None:
+    """Over Ray Train, against the process without it: the same loop, the same bits."""
+    out = tmp_path / "a.safetensors"
+    with subprocess.Popen(command(out), cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("epoch 2/4"):
+                break
+        time.sleep(0.3)
+        orphans = worker_processes(environment["RAYFS_CACHE"]) if signal_number == signal.SIGKILL else []
+        process.send_signal(signal_number)
+        for orphan in orphans:  # the machine dies; alone, workers would notice only after some seconds
+            os.kill(orphan, signal.SIGKILL)
+        printed = process.stdout.read()
+        assert process.wait(timeout=60) == exit_code
+    if exit_code > 0:
+        assert "finished epochs are kept. Resume with:" in printed and str(out) in printed
+    state = read_state(state_path(out))
+    assert state is not None and len(state.curve) == 2, "it was stopped in the middle of epoch 3"
+    result = run(out, environment)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "resuming after epoch 2 of 4" in result.stdout
+    assert out.read_bytes() == whole.read_bytes()
+    assert not state_path(out).exists()
+
+
+@NEEDS_PROC
 def test_worker_of_two_killed_in_mid_epoch_is_replaced_and_changes_nothing(whole, environment, tmp_path) -> None:
-    """On a distillation, whose teacher is given by a relative path: Ray's workers have a working directory of theirs."""
+    """On a distillation, whose teacher is given by a relative path: Ray's workers run in a folder of their own."""
     out, undisturbed = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
-    flags = ("--workers", "2", "--epochs", "3", "--objective", "rfs-distill", "--teacher", os.path.relpath(whole, ROOT))
+    teacher = os.path.relpath(whole, ROOT)
+    flags = ("--workers", "2", "--epochs", "3", "--objective", "rfs-distill", "--teacher", teacher)
     with subprocess.Popen(
         command(out, *flags), cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -128,7 +134,7 @@ def test_finished_training_is_not_done_again(whole, environment) -> None:
 
 
 def test_loss_that_explodes_is_one_clear_error(environment, tmp_path) -> None:
-    result = run(tmp_path / "a.safetensors", environment, "--lr", "1e30")
+    result = run(tmp_path / "a.safetensors", environment, "--lr", "1e30", "--workers", "0")
     assert result.returncode == 2, result.stdout + result.stderr
     assert "Traceback" not in result.stdout + result.stderr
     assert result.stderr.startswith("error: the loss of epoch 1, step ")
