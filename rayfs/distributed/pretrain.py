@@ -206,11 +206,13 @@ def train_on_ray(
         )
     with write_failures_explained(plan.out):
         scratch = tempfile.mkdtemp(dir=plan.out.parent, prefix=f".{plan.out.stem}.ray-")
+        token = Path(scratch) / "from-the-driver"  # Ray makes the folder itself on nodes that do not share it
+        token.touch()
     mailbox = ray.remote(Mailbox).options(num_cpus=0).remote()
     try:
         trainer = TorchTrainer(
             _work,
-            train_loop_config={"plan": plan, "threads": threads, "mailbox": mailbox, "shared": scratch},
+            train_loop_config={"plan": plan, "threads": threads, "mailbox": mailbox, "token": token},
             scaling_config=ScalingConfig(
                 num_workers=plan.n_workers, use_gpu=bool(gpus), resources_per_worker={"CPU": threads, "GPU": gpus}
             ),
@@ -270,7 +272,7 @@ def _work(given: dict[str, Any]) -> None:
         ray.get(mailbox.put.remote(kind, content))
 
     try:
-        if not Path(given["shared"]).exists():
+        if not given["token"].exists():
             raise InputError(
                 f"a worker on node {ray.util.get_node_ip_address()} does not see {plan.out.parent}; give an --out, and "
                 "a RAYFS_CACHE, on storage that all nodes share"

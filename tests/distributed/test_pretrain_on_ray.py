@@ -1,6 +1,5 @@
 """Embedding learning over Ray Train: what is refused, and who gets a GPU."""
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +82,8 @@ def test_litter_of_a_killed_run_is_cleared_and_nothing_else(tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")  # Ray sets its own deprecated options
 def test_worker_that_does_not_share_the_folder_says_so(resources, tmp_path, monkeypatch, capsys):
-    """The folder that the driver makes is not there: as on a node with a disk of its own."""
-    made = tempfile.mkdtemp
-    monkeypatch.setattr("tempfile.mkdtemp", lambda **given: made(**given) if "prefix" not in given else "/nowhere/x")
+    """The file that the driver leaves is not there: as on a node with a disk of its own."""
+    monkeypatch.setattr(Path, "touch", lambda self: None)
     with pytest.raises(InputError, match=r"a worker on node .* does not see .*; give an --out, and a RAYFS_CACHE"):
         pretrain(tmp_path / "a.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == [".a.lock"]

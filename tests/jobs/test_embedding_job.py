@@ -134,7 +134,7 @@ def test_a_run_with_other_settings_is_refused_before_any_work(tmp_path, capsys) 
         (["--n-query", "9"], "protocol.n_query was 15 and is now 9"),
         (["--c", "2"], "methods.lr.c was 1.0 and is now 2.0"),
         (["--support-views", "3"], "support_views was 5 and is now 3"),
-        (["--no-normalize"], "normalize was True and is now False"),
+        (["--no-normalize"], "normalize was true and is now false"),
         (["--view-seed", "3"], "view_seed was 0 and is now 3"),
     ):
         assert embedding("--n-shot", "1", "--out", str(tmp_path / "run"), *flags) == 2

@@ -94,7 +94,7 @@ def test_training_stopped_in_epoch_3_resumes_to_the_weights_of_an_uninterrupted_
         assert "finished epochs are kept. Resume with:" in printed and str(out) in printed
     state = read_state(state_path(out))
     assert state is not None and len(state.curve) == 2, "it was stopped in the middle of epoch 3"
-    result = run(out, environment)
+    result = run(out, environment, *(["--workers", "0"] if signal_number == signal.SIGINT else []))
     assert result.returncode == 0, result.stdout + result.stderr
     assert "resuming after epoch 2 of 4" in result.stdout
     assert out.read_bytes() == whole.read_bytes()
