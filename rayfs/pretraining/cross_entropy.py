@@ -5,7 +5,7 @@ a Good Embedding Is All You Need?", ECCV 2020 (its "simple" model); eq. 1 of Lab
 N images, C classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -27,14 +27,22 @@ class CrossEntropy:
         n_classes: base classes.
         rotations: make every 90-degree turn of a class another class, as is usual on Omniglot.
         generator: initial weights of the classifier, on the CPU.
+        head: (n_features, n_outputs, generator) -> the classifier.
     """
 
     def __init__(
-        self, backbone: nn.Module, benchmark: Benchmark, n_classes: int, rotations: bool, *, generator: torch.Generator
+        self,
+        backbone: nn.Module,
+        benchmark: Benchmark,
+        n_classes: int,
+        rotations: bool,
+        *,
+        generator: torch.Generator,
+        head: Callable[[int, int, torch.Generator], nn.Module] = linear,
     ) -> None:
         self._benchmark, self._n_classes, self._rotations = benchmark, n_classes, rotations
         n_outputs = n_classes * (N_ROTATIONS if rotations else 1)
-        self.networks = Networks(backbone, {"classifier": linear(n_features(backbone), n_outputs, generator)})
+        self.networks = Networks(backbone, {"classifier": head(n_features(backbone), n_outputs, generator)})
 
     def draw(self, rows_N: Tensor, generator: torch.Generator) -> ViewParameters:
         """Draw one view of each image."""
@@ -43,7 +51,7 @@ class CrossEntropy:
     def views(self, images_NHWC: Tensor, draws: ViewParameters) -> Tensor:
         """Return the augmented views (N, ...), or (4N, ...) with `rotations`, turn by turn."""
         x = augmented(images_NHWC, self._benchmark, draws)
-        return torch.cat([torch.rot90(x, turn, (2, 3)) for turn in range(N_ROTATIONS)]) if self._rotations else x
+        return turned(x, range(N_ROTATIONS)) if self._rotations else x
 
     def targets(self, views: Tensor) -> dict[str, Tensor]:
         """Return nothing: there is no teacher."""
@@ -73,6 +81,11 @@ class CrossEntropy:
 def augmented(images_NHWC: Tensor, benchmark: Benchmark, draws: ViewParameters) -> Tensor:
     """Return one augmented, normalised view (N, channels, S, S) of each uint8 image."""
     return normalize(apply_views(images_NHWC, benchmark.augmentation, draws), benchmark.mean, benchmark.std)
+
+
+def turned(x_NCHW: Tensor, turns: Sequence[int]) -> Tensor:
+    """Return the images after each number of quarter `turns`, counter-clockwise, (len(turns) N, ...), turn by turn."""
+    return torch.cat([torch.rot90(x_NCHW, turn, (2, 3)) for turn in turns])
 
 
 def rotated_labels(labels_N: Tensor, n_classes: int) -> Tensor:

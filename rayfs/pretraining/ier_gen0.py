@@ -20,9 +20,8 @@ from rayfs.backbones.registry import n_features
 from rayfs.benchmarks.augmentation import ViewParameters, constant, draw_views
 from rayfs.benchmarks.registry import Benchmark
 from rayfs.errors import InputError
-from rayfs.pretraining.cross_entropy import N_ROTATIONS, augmented
+from rayfs.pretraining.cross_entropy import N_ROTATIONS, augmented, turned
 from rayfs.pretraining.objective import Networks, Outcome, accuracy
-from rayfs.pretraining.skd_gen0 import turned
 
 ASPECTS = ((0, 0), (1, 0), (0, 1), (1, 1))
 """Are rows, are columns cropped to two thirds? Each aspect is seen in four turns."""

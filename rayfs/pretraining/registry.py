@@ -5,7 +5,7 @@ from torch import nn
 from rayfs.benchmarks.registry import Benchmark
 from rayfs.benchmarks.tables import ImageTable
 from rayfs.pretraining.config import PretrainConfig
-from rayfs.pretraining.cosine import Cosine
+from rayfs.pretraining.cosine import cosine
 from rayfs.pretraining.cross_entropy import CrossEntropy
 from rayfs.pretraining.ier_distill import IerDistill
 from rayfs.pretraining.ier_gen0 import IerGen0
@@ -42,7 +42,7 @@ def create_objective(
             case "ier-gen0":
                 return IerGen0(backbone, benchmark, n_classes, len(base), **settings(*CONTRAST), generator=generator)
             case "cosine":
-                return Cosine(backbone, benchmark, n_classes, **settings("initial_scale"), generator=generator)
+                return cosine(backbone, benchmark, n_classes, **settings("initial_scale"), generator=generator)
     else:
         match config.objective:
             case "rfs-distill":

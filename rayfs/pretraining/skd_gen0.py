@@ -5,7 +5,7 @@ Distillation for Few-shot Learning", BMVC 2021, https://arxiv.org/abs/2006.09785
 M = 4 N views of N images, C classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from rayfs.backbones.heads import linear
 from rayfs.backbones.registry import n_features
 from rayfs.benchmarks.augmentation import ViewParameters, draw_views
 from rayfs.benchmarks.registry import Benchmark
-from rayfs.pretraining.cross_entropy import N_ROTATIONS, augmented
+from rayfs.pretraining.cross_entropy import N_ROTATIONS, augmented, turned
 from rayfs.pretraining.objective import Networks, Outcome, accuracy
 
 
@@ -76,11 +76,6 @@ class SkdGen0:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take nothing back."""
-
-
-def turned(x_NCHW: Tensor, turns: Sequence[int]) -> Tensor:
-    """Return the images after each number of quarter `turns`, counter-clockwise, (len(turns) N, ...), turn by turn."""
-    return torch.cat([torch.rot90(x_NCHW, turn, (2, 3)) for turn in turns])
 
 
 def rotation_loss(logits_M4: Tensor, n: int) -> Tensor:

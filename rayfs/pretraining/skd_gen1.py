@@ -18,10 +18,9 @@ from torch import Tensor
 from rayfs.benchmarks.augmentation import ViewParameters, draw_views
 from rayfs.benchmarks.registry import Benchmark
 from rayfs.engine.distillation import distillation_loss
-from rayfs.pretraining.cross_entropy import augmented
+from rayfs.pretraining.cross_entropy import augmented, turned
 from rayfs.pretraining.objective import Networks, Outcome, accuracy
 from rayfs.pretraining.rfs_distill import answers, frozen
-from rayfs.pretraining.skd_gen0 import turned
 
 
 class SkdGen1:

@@ -185,24 +185,26 @@ class Trainer:
         if not losses.isfinite().all():
             first = int(losses.isfinite().logical_not().nonzero()[0])
             step = checked + first + 1
-            self._refuse(
-                f"the loss of epoch {epoch}, step {step} of {{}}, is {losses[first].item()}", batches[step - 1]
-            )
+            self._refuse(f"the loss of {self._named_step(epoch, step)} is {losses[first].item()}", batches[step - 1])
 
     def _refuse_broken_weights(self, batches: Sequence[Tensor], epoch: int) -> None:
         """Refuse weights or statistics that the last step broke, before validation meets them."""
         tensors = [value for value in self.objective.networks.state_dict().values() if value.is_floating_point()]
         finite = torch.stack([value.isfinite().all() for value in tensors]).all().float()
         if self._team.mean(finite) < 1:
-            step = self.steps_per_epoch
-            self._refuse(f"the weights after epoch {epoch}, step {step} of {{}}, are not finite", batches[-1])
+            self._refuse(
+                f"the weights after {self._named_step(epoch, self.steps_per_epoch)} are not finite", batches[-1]
+            )
+
+    def _named_step(self, epoch: int, step: int) -> str:
+        return f"epoch {epoch}, step {step} of {self.steps_per_epoch},"
 
     def _refuse(self, what: str, rows: Tensor) -> NoReturn:
         named = ", ".join(map(str, rows.tolist()[:NAMED_ROWS]))
         if len(rows) > NAMED_ROWS:
             named += f" and {len(rows) - NAMED_ROWS} more"
         raise InputError(
-            f"{what.format(self.steps_per_epoch)}; the step's images are the rows {named} of the base table. Finished "
+            f"{what}; the step's images are the rows {named} of the base table. Finished "
             f"epochs are kept. Lower --lr (it is {self.config.lr}), or look at those images"
         )
 

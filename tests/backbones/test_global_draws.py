@@ -40,5 +40,9 @@ def test_the_generator_advances_by_one_draw_whatever_the_block_draws():
 
 
 def test_no_accelerator_is_seeded(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("seeded the GPUs"))
+    seeds: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    torch.manual_seed(torch.initial_seed())  # what the code must not do: it would be seen
+    assert len(seeds) == 1
     draws(1)
+    assert len(seeds) == 1

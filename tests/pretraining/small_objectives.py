@@ -10,7 +10,7 @@ from rayfs.backbones.conv4 import Conv4
 from rayfs.backbones.heads import linear
 from rayfs.benchmarks.augmentation import Augmentation
 from rayfs.benchmarks.registry import Benchmark, photo_augmentation
-from rayfs.pretraining.cosine import Cosine
+from rayfs.pretraining.cosine import cosine
 from rayfs.pretraining.cross_entropy import CrossEntropy
 from rayfs.pretraining.ier_distill import IerDistill
 from rayfs.pretraining.ier_gen0 import IerGen0
@@ -77,7 +77,7 @@ def create(name: str, with_teacher: Networks | None = None) -> Any:
                 backbone(), taught, photos(), N_CLASSES, N_IMAGES, **CONTRAST, **DISTILLATION, generator=generator
             )
         case "cosine":
-            return Cosine(backbone(), photos(), N_CLASSES, 16.0, generator=generator)
+            return cosine(backbone(), photos(), N_CLASSES, 16.0, generator=generator)
     raise AssertionError(name)
 
 

@@ -19,7 +19,7 @@ from small_objectives import (
 )
 from torch import Tensor
 
-from rayfs.pretraining.cosine import Cosine
+from rayfs.pretraining.cosine import cosine
 from rayfs.pretraining.objective import Objective, Outcome
 from rayfs.randomness import torch_generator
 
@@ -160,6 +160,6 @@ def test_a_few_steps_lower_the_loss(name):
 
 
 def test_scale_of_the_cosine_is_trained_with_the_rest():
-    objective = Cosine(backbone(), photos(), N_CLASSES, 4.0, generator=torch_generator(0, "heads"))
+    objective = cosine(backbone(), photos(), N_CLASSES, 4.0, generator=torch_generator(0, "heads"))
     step(objective)
     assert objective.networks.heads["classifier"].scale.grad.abs() > 0
