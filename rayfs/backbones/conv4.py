@@ -43,6 +43,8 @@ class Conv4(nn.Module):
 
 
 def conv4_block(in_channels: int, width: int, generator: torch.Generator, pool: bool) -> nn.Sequential:
-    """Return convolution, batch norm and ReLU, and max-pool 2 where `pool`: the block of both kinds of Conv-4."""
-    layers = [kaiming_conv(in_channels, width, 3, generator, bias=True), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, nn.MaxPool2d(2)) if pool else nn.Sequential(*layers)
+    """Return convolution, batch norm, max-pool 2 where `pool`, and ReLU: the block of both kinds of Conv-4."""
+    layers = [kaiming_conv(in_channels, width, 3, generator, bias=True), nn.BatchNorm2d(width)]
+    if pool:
+        layers.append(nn.MaxPool2d(2))  # before the ReLU: the same values and gradients, on a quarter of the pixels
+    return nn.Sequential(*layers, nn.ReLU(inplace=True))
