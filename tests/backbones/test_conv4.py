@@ -31,6 +31,25 @@ def test_last_block_is_not_pooled():
     assert maps.shape[-1] == backbone.layer4(maps).shape[-1] == 10
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pooling_before_the_relu_gives_the_bits_of_the_published_order(dtype):
+    """Also where the largest pixels of a window tie, as they often do in bf16, and where all are negative."""
+    block = make().layer2
+    images = torch.randn(4, 64, 16, 16, generator=torch_generator(0, "images")).mul(2).round().div(2).to(dtype)
+    given = images.clone().requires_grad_()
+    expected = images.clone().requires_grad_()
+    weights = torch.randn(4, 64, 8, 8, generator=torch_generator(0, "gradient")).to(dtype)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        found_maps = block(given)
+        convolution, norm = block[0], block[1]
+        maps = torch.nn.functional.max_pool2d(norm(convolution(expected)).relu(), 2)
+    assert torch.equal(found_maps, maps)
+    assert (maps == 0).any()
+    found = torch.autograd.grad((found_maps * weights).sum(), [given, *block.parameters()])
+    naive = torch.autograd.grad((maps * weights).sum(), [expected, *block.parameters()])
+    assert all(torch.equal(*pair) for pair in zip(found, naive, strict=True))
+
+
 def test_tensor_names_are_those_of_the_released_checkpoints():
     parts = ["0.weight", "0.bias"]
     parts += [f"1.{part}" for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")]
