@@ -1,11 +1,15 @@
 """Settings of every test: no cache and no data of the user's, one thread, as a worker has."""
 
 import os
+import signal
 
 import pytest
 import torch
 
 torch.set_num_threads(1)
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background jobs; the jobs under test inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
