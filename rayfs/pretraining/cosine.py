@@ -26,4 +26,4 @@ def cosine(
     def head(n_features: int, n_outputs: int, generator: torch.Generator) -> CosineHead:
         return CosineHead(n_features, n_outputs, initial_scale, generator=generator)
 
-    return CrossEntropy(backbone, benchmark, n_classes, False, generator=generator, head=head)
+    return CrossEntropy(backbone, benchmark, n_classes, rotations=False, generator=generator, head=head)
