@@ -10,6 +10,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from rayfs.benchmarks.episodes import Episode, Protocol
+from rayfs.benchmarks.manifest import decode_manifest, encode_manifest
+from rayfs.benchmarks.tables import ImageTable
 from rayfs.distributed.bank import ensure_bank
 from rayfs.distributed.experiment import Experiment
 from rayfs.distributed.runner import EpisodePool, PoolSize, WorkItem
@@ -19,7 +22,7 @@ from rayfs.engine.bank import BaseBank
 from rayfs.errors import InputError, Terminated
 from rayfs.evaluation.progress import Progress
 from rayfs.evaluation.rows import Row
-from rayfs.evaluation.run_directory import RunDirectory
+from rayfs.evaluation.run_directory import EPISODE_MANIFEST, RunDirectory
 from rayfs.evaluation.summary import summarise
 from rayfs.evaluation.writer import ResultBuffer
 
@@ -43,6 +46,7 @@ def evaluate(
         KeyboardInterrupt: Ctrl-C or SIGTERM, after everything finished was committed.
     """
     refuse_other_episodes(experiment, wanted_rows(experiment, run))
+    keep_episodes(run, experiment.episodes, experiment.protocol, experiment.novel)
     items = missing_items(experiment, run.completed())
     if items:
         try:
@@ -93,6 +97,17 @@ def refuse_other_episodes(experiment: Experiment, rows: list[Row]) -> None:
                 f"episode {row.episode} of the run has hash {row.episode_hash} but is now {hashes[row.episode]}: the "
                 "manifest is another one; use another --out or the former --manifest"
             )
+
+
+def keep_episodes(run: RunDirectory, episodes: list[Episode], protocol: Protocol, table: ImageTable) -> None:
+    """Write the row ids of `episodes` into `run`, unless it has as many already: what a report and a comparison read.
+
+    Raises:
+        InputError: the run has a file of that name that cannot be read, or it cannot be written.
+    """
+    stored = run.read_file(EPISODE_MANIFEST)
+    if stored is None or len(decode_manifest(stored, EPISODE_MANIFEST).episodes) < len(episodes):
+        run.write_file(EPISODE_MANIFEST, encode_manifest(episodes, protocol, table.fingerprint, table.class_names))
 
 
 def missing_items(experiment: Experiment, completed: set[tuple[int, str]]) -> list[WorkItem]:

@@ -18,7 +18,7 @@ from rayfs.command_line import EXIT_FAILED, EXIT_OK
 from rayfs.distributed.embedding_episodes import BlockSolver, missing_blocks
 from rayfs.distributed.embedding_eval import EmbeddingEval, prepare_evaluations
 from rayfs.distributed.embedding_eval_config import EmbeddingEvalConfig
-from rayfs.distributed.evaluate import sigterm_as_interrupt
+from rayfs.distributed.evaluate import keep_episodes, sigterm_as_interrupt
 from rayfs.distributed.experiment import session_information
 from rayfs.distributed.runtime import cluster_resources, connect, refuse_lost_outputs
 from rayfs.distributed.table_features import ensure_table_features, features_path
@@ -147,6 +147,7 @@ def run_evaluation(
     location = run_location(out, protocol.n_shot)
     information = session_information(command)
     with RunDirectory(location).open(evaluation.identity(), information, evaluation.method_identities()) as run:
+        keep_episodes(run, episodes, protocol, evaluation.novel)
         solve_missing(evaluation, solver, episodes, run)
         rows = [row for row in run.rows() if row.episode < len(episodes) and row.method in evaluation.methods]
         run.write_summary(report(evaluation, rows, solver, time.monotonic() - started))

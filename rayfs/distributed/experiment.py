@@ -116,7 +116,7 @@ def address_episodes(
         episodes = [draw_episode(novel.offsets, novel.fingerprint, protocol, i) for i in range(n_episodes)]
     if manifest is not None and not manifest.exists():
         try:
-            write_manifest(manifest, episodes, protocol, novel.fingerprint)
+            write_manifest(manifest, episodes, protocol, novel.fingerprint, novel.class_names)
         except OSError as error:
             raise InputError(f"--manifest {manifest}: cannot write it ({error.strerror})") from None
     return episodes

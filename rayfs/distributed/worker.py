@@ -92,11 +92,15 @@ class EpisodeWorker:
             solution = create_method(config).solve(self._task(episode), self._world, randomness)
             labels = np.repeat(np.arange(protocol.n_way), protocol.n_query)
             predictions = predict(solution.logits, len(labels), protocol.n_way)
+            top = solution.top_base
         except Exception:
             return Row(status="failed", seconds=time.perf_counter() - started, error=traceback.format_exc(), **known)
         return Row(
             status="ok", accuracy=float((predictions == labels).mean()), predictions=predictions.tolist(),
-            labels=labels.tolist(), steps=solution.steps, loss_kl=solution.loss_kl, loss_ce=solution.loss_ce,
+            labels=labels.tolist(), steps=solution.steps,
+            loss_base=solution.loss_base, loss_support=solution.loss_support,
+            top_base_rows=top.rows.flatten().tolist() if top else [],
+            top_base_probabilities=top.probabilities.flatten().tolist() if top else [],
             seconds=time.perf_counter() - started, error="", **known,
         )  # fmt: skip
 

@@ -39,10 +39,15 @@ class Row:
     """Hash of the method's config."""
     steps: int = 0
     """Optimiser steps taken."""
-    loss_kl: float | None = None
-    """Last distillation loss, None for methods without one."""
-    loss_ce: float | None = None
-    """Last cross-entropy loss, None for methods without one."""
+    loss_base: float | None = None
+    """Last loss on base images, None for methods without one."""
+    loss_support: float | None = None
+    """Last loss on support images, None for methods without one."""
+    top_base_rows: list[int] = field(default_factory=list)
+    """For methods that hallucinate labels, the rows of the base table that the label's classifier is surest of: equally
+    many for each class of the episode, class by class, surest first. Else empty."""
+    top_base_probabilities: list[float] = field(default_factory=list)
+    """The probability of each of `top_base_rows` (softmax of the classifier's logits, no temperature)."""
     device: str = ""
     node: str = ""
     worker: str = ""
@@ -59,6 +64,9 @@ class Row:
             raise InputError(f"{name}: accuracy {self.accuracy} is not a fraction in [0, 1]")
         if len(self.predictions) != len(self.labels):
             raise InputError(f"{name}: {len(self.predictions)} predictions for {len(self.labels)} labels")
+        if len(self.top_base_rows) != len(self.top_base_probabilities):
+            n_rows, n_probabilities = len(self.top_base_rows), len(self.top_base_probabilities)
+            raise InputError(f"{name}: {n_probabilities} probabilities for {n_rows} base rows")
 
 
 SCHEMA = pa.schema(
@@ -74,8 +82,10 @@ SCHEMA = pa.schema(
         pa.field("episode_hash", pa.string(), nullable=False),
         pa.field("config_hash", pa.string(), nullable=False),
         pa.field("steps", pa.int64(), nullable=False),
-        pa.field("loss_kl", pa.float64()),
-        pa.field("loss_ce", pa.float64()),
+        pa.field("loss_base", pa.float64()),
+        pa.field("loss_support", pa.float64()),
+        pa.field("top_base_rows", pa.list_(pa.int32()), nullable=False),
+        pa.field("top_base_probabilities", pa.list_(pa.float32()), nullable=False),
         pa.field("device", pa.string(), nullable=False),
         pa.field("node", pa.string(), nullable=False),
         pa.field("worker", pa.string(), nullable=False),
@@ -94,8 +104,10 @@ SCIENTIFIC_COLUMNS = (
     "episode_hash",
     "config_hash",
     "steps",
-    "loss_kl",
-    "loss_ce",
+    "loss_base",
+    "loss_support",
+    "top_base_rows",
+    "top_base_probabilities",
 )
 """What must be bit-identical between reruns on the same hardware, whatever the workers, order and attempts."""
 
@@ -125,4 +137,6 @@ def scientific_columns(rows: Iterable[Row]) -> list[tuple[Any, ...]]:
 
 
 def _exact(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_exact(item) for item in value]
     return value.hex() if isinstance(value, float) else value

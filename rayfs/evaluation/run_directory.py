@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
+EPISODE_MANIFEST = "episodes.parquet"
+"""The row ids of the run's episodes (`rayfs.benchmarks.manifest`)."""
 LOCK = ".lock"
 
 
@@ -34,7 +36,7 @@ class RowsNotSavedError(InputError):
 
 
 class RunDirectory:
-    """`manifest.json`, `episodes/part-NNNNNN.parquet` and `summary.json` at one location.
+    """`manifest.json`, `episodes.parquet`, `episodes/part-NNNNNN.parquet` and `summary.json` at one location.
 
     Reading (`manifest`, `completed`, `rows`) needs no `open`. Writing does: it holds a lock on the local filesystem;
     on others (object stores) there is none, and the user must not start two drivers on one location.
@@ -195,11 +197,16 @@ class RunDirectory:
         """Replace `summary.json` atomically."""
         self.write_file(SUMMARY, _json(summary))
 
-    def write_file(self, name: str, text: str) -> None:
-        """Replace the text file `name` (a report, a table) atomically."""
+    def write_file(self, name: str, content: str | bytes) -> None:
+        """Replace the file `name` (a report, a table, a figure) atomically."""
         assert self._lock is not None or not self._storage.is_local, "open the run directory before writing"
         with explained(f"write {name} in {self.location}"):
-            self._storage.write(name, text.encode())
+            self._storage.write(name, content.encode() if isinstance(content, str) else content)
+
+    def read_file(self, name: str) -> bytes | None:
+        """Return the content of the file `name`, None if there is none; needs no `open`."""
+        with explained(f"read {name} in {self.location}"):
+            return self._storage.read(name) if name in self._storage.names() else None
 
     def close(self) -> None:
         """Let another writer in; nothing is pending, so nothing is lost without it."""

@@ -26,8 +26,8 @@ def summarise(rows: Iterable[Row], baseline: str | None, methods: Sequence[str])
 
     Returns:
         {"baseline", "methods": {name: {"n", "n_distinct", "n_failed", "accuracy", "ci95", "gain", "gain_ci95",
-        "n_paired", "win", "tie", "loss", "p_sign", "p_wilcoxon", "seconds_per_episode", "mean_loss_kl",
-        "mean_loss_ce", "episodes_for_half_point"}}}, None where a figure is undefined; `ci95` is the half-width.
+        "n_paired", "win", "tie", "loss", "p_sign", "p_wilcoxon", "seconds_per_episode", "mean_loss_base",
+        "mean_loss_support", "episodes_for_half_point"}}}, None where a figure is undefined; `ci95` is the half-width.
 
     Raises:
         InputError: if the baseline is not one of the methods.
@@ -69,8 +69,8 @@ def _figures(rows: Sequence[Row]) -> dict[str, Any]:
         "accuracy": interval.mean if interval else None,
         "ci95": interval.half_width if interval else None,
         "seconds_per_episode": _mean(row.seconds for row in ok),
-        "mean_loss_kl": _mean(row.loss_kl for row in ok),
-        "mean_loss_ce": _mean(row.loss_ce for row in ok),
+        "mean_loss_base": _mean(row.loss_base for row in ok),
+        "mean_loss_support": _mean(row.loss_support for row in ok),
         "episodes_for_half_point": None if std is None else episodes_needed(std, HALF_POINT),
     }
 

@@ -76,7 +76,7 @@ class LabelHallucination:
         network.eval()
         with torch.no_grad():
             logits = network(world.plain(task.query_images)).float().cpu()
-        return Solution(logits=logits, steps=config.steps, loss_kl=loss_kl, loss_ce=loss_ce)
+        return Solution(logits=logits, steps=config.steps, loss_base=loss_kl, loss_support=loss_ce)
 
 
 def make_network(

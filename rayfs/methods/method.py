@@ -50,6 +50,16 @@ class World:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class TopBase:
+    """The base images that the classifier behind the hallucinated labels is surest of."""
+
+    rows: torch.Tensor
+    """(K, n) int64 rows of the base table for each class, surest first."""
+    probabilities: torch.Tensor
+    """(K, n) float32."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Solution:
     """What a method returns."""
 
@@ -57,10 +67,12 @@ class Solution:
     """(Q, K) float32."""
     steps: int = 0
     """Optimisation steps taken."""
-    loss_kl: float | None = None
-    """Distillation loss of the last step, if there is one."""
-    loss_ce: float | None = None
-    """Support cross-entropy of the last step, if there is one."""
+    loss_base: float | None = None
+    """Loss on base images in the last step, if there is one."""
+    loss_support: float | None = None
+    """Loss on support images in the last step, if there is one."""
+    top_base: TopBase | None = None
+    """What the hallucinated labels are surest of, for methods that hallucinate."""
 
 
 class Method(Protocol):

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rayfs.benchmarks.episodes import Episode, Protocol, draw_episode
-from rayfs.benchmarks.manifest import read_manifest, write_manifest
+from rayfs.benchmarks.manifest import decode_manifest, encode_manifest, read_manifest, write_manifest
 from rayfs.errors import InputError
 
 OFFSETS = np.arange(0, 201, 20)
@@ -192,3 +192,16 @@ def test_missing_or_unreadable_metadata_are_refused(path, metadata):
     pq.write_table(pq.read_table(path).replace_schema_metadata(metadata), path)
     with pytest.raises(InputError, match="is not an episode manifest"):
         read(path)
+
+
+def test_a_manifest_is_read_without_its_table():
+    names = tuple(f"class {c}" for c in range(10))
+    found = decode_manifest(encode_manifest(EPISODES, PROTOCOL, "table", names), "episodes.parquet")
+    assert (found.fingerprint, found.protocol, found.class_names) == ("table", PROTOCOL, names)
+    assert [episode.hash for episode in found.episodes] == [episode.hash for episode in EPISODES]
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"no parquet at all"])
+def test_bytes_that_are_no_manifest_are_refused_by_name(data):
+    with pytest.raises(InputError, match=r"episodes\.parquet: cannot read the manifest"):
+        decode_manifest(data, "episodes.parquet")

@@ -34,7 +34,7 @@ def test_schema_has_exactly_the_fields_of_a_row() -> None:
     device=st.text(st.characters(exclude_categories=["Cs"])),
 )
 def test_rows_survive_the_table(make_row: MakeRow, accuracy: float, labels: list, loss: float, device: str) -> None:
-    ok = make_row(3, accuracy=accuracy, labels=labels, predictions=labels[::-1], loss_kl=loss, device=device)
+    ok = make_row(3, accuracy=accuracy, labels=labels, predictions=labels[::-1], loss_base=loss, device=device)
     rows = [ok, make_row(4, accuracy=None)]
     assert table_to_rows(rows_to_table(rows)) == rows
 
@@ -61,10 +61,10 @@ def test_a_contradictory_row_is_refused(make_row: MakeRow, fields: dict, message
 
 
 def test_reruns_on_other_machines_have_equal_scientific_columns(make_row: MakeRow) -> None:
-    first = [make_row(0, loss_kl=math.nan), make_row(1)]
+    first = [make_row(0, loss_base=math.nan), make_row(1)]
     again = [
         make_row(1, seconds=9.0, attempt=2, device="cuda:1", node="n2", worker="w7"),
-        make_row(0, loss_kl=math.nan, error="retried"),
+        make_row(0, loss_base=math.nan, error="retried"),
     ]
     assert scientific_columns(first) == scientific_columns(again)
     assert len(scientific_columns(first)[0]) == len(SCIENTIFIC_COLUMNS)
@@ -79,8 +79,8 @@ def test_reruns_on_other_machines_have_equal_scientific_columns(make_row: MakeRo
         {"episode_hash": "x"},
         {"config_hash": "x"},
         {"steps": 1},
-        {"loss_kl": 0.0},
-        {"loss_ce": 0.0},
+        {"loss_base": 0.0},
+        {"loss_support": 0.0},
     ],
 )
 def test_one_bit_makes_scientific_columns_differ(make_row: MakeRow, fields: dict) -> None:

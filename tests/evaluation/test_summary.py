@@ -17,7 +17,7 @@ MakeRow = Callable[..., Row]
 def test_figures_are_the_ones_worked_by_hand(make_row: MakeRow) -> None:
     rows = [make_row(i, "lr", accuracy, seconds=1.0) for i, accuracy in enumerate([0.8, 0.8, 0.5])]
     rows += [
-        make_row(i, "ours", accuracy, seconds=2.0 + i, loss_kl=0.5 * i, loss_ce=0.1)
+        make_row(i, "ours", accuracy, seconds=2.0 + i, loss_base=0.5 * i, loss_support=0.1)
         for i, accuracy in enumerate([0.9, 0.8, 0.7])
     ]
     summary = summarise(rows, "lr", ["ours", "lr"])
@@ -39,13 +39,13 @@ def test_figures_are_the_ones_worked_by_hand(make_row: MakeRow) -> None:
         "p_sign": pytest.approx(0.5),
         "p_wilcoxon": pytest.approx(0.5),
         "seconds_per_episode": pytest.approx(3.0),
-        "mean_loss_kl": pytest.approx(0.5),
-        "mean_loss_ce": pytest.approx(0.1),
+        "mean_loss_base": pytest.approx(0.5),
+        "mean_loss_support": pytest.approx(0.1),
         "episodes_for_half_point": episodes_needed(10, 0.5),
     }
     baseline = summary["methods"]["lr"]
     assert baseline["accuracy"] == pytest.approx(70)
-    assert [baseline[key] for key in ("gain", "gain_ci95", "win", "p_sign", "mean_loss_kl")] == [None] * 5
+    assert [baseline[key] for key in ("gain", "gain_ci95", "win", "p_sign", "mean_loss_base")] == [None] * 5
 
 
 def test_an_episode_that_is_there_twice_counts_once(make_row: MakeRow) -> None:
@@ -70,11 +70,11 @@ def test_failed_episodes_are_counted_but_never_averaged(make_row: MakeRow) -> No
 
 
 def test_what_is_undefined_is_none_and_the_summary_is_json(make_row: MakeRow) -> None:
-    rows = [make_row(0, "lr"), make_row(0, "ours", loss_kl=math.nan, loss_ce=math.inf)]
+    rows = [make_row(0, "lr"), make_row(0, "ours", loss_base=math.nan, loss_support=math.inf)]
     summary = summarise(rows, "lr", ["lr", "ours", "not run yet"])
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     ours, missing = summary["methods"]["ours"], summary["methods"]["not run yet"]
-    assert (ours["ci95"], ours["gain_ci95"], ours["mean_loss_kl"], ours["mean_loss_ce"]) == (None,) * 4
+    assert (ours["ci95"], ours["gain_ci95"], ours["mean_loss_base"], ours["mean_loss_support"]) == (None,) * 4
     assert (ours["tie"], ours["p_sign"], ours["p_wilcoxon"]) == (1, None, None)
     assert (missing["n"], missing["n_distinct"], missing["n_failed"], missing["accuracy"]) == (0, 0, 0, None)
 

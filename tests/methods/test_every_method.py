@@ -53,7 +53,7 @@ def test_gives_one_finite_row_of_logits_a_query(method, world, task):
 def test_reports_its_steps_and_losses(method, world, task):
     solution, steps = method.solve(task, world, RANDOMNESS), getattr(method.config, "steps", 0)
     assert solution.steps == steps
-    losses = (solution.loss_kl, solution.loss_ce)
+    losses = (solution.loss_base, solution.loss_support)
     assert all(np.isfinite(loss) and loss >= 0 for loss in losses) if steps else losses == (None, None)
 
 

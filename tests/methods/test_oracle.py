@@ -88,7 +88,7 @@ def test_finetuning_equals_the_oracle(case, worlds, task, monkeypatch):
     for name, wanted in buffers.items():
         assert_close(found.momentum[name], wanted, what=name)
     assert_close(solution.logits, logits)
-    assert [solution.loss_kl, solution.loss_ce] == found.losses[-1]
+    assert [solution.loss_base, solution.loss_support] == found.losses[-1]
     assert solution.steps == 5 == len(found.losses)
 
 
