@@ -27,6 +27,11 @@ class Config(PretrainConfig):
     """Folder of the images; without it $RAYFS_DATA/cifar100 for cifar-fs and fc100. folder: holds train/ val/ test/."""
     image_size: int | None = None
     """Pixels; default: the benchmark's own."""
+    base_classes: tuple[str, ...] = ()
+    """Train on these base classes only: names of classes, superclasses or groups (animals, plants, people, things,
+    scenes; alphabets of omniglot), or all but not:NAME. For far domains."""
+    validation_classes: tuple[str, ...] = ()
+    """Choose the epoch on these validation classes only, named in the same way."""
     backbone: str = "conv4"
     """conv4, conv4-32, conv4-flat, conv4-32-flat, resnet12, seresnet12, wrn-DEPTH-WIDTH (wrn-28-10), resnet18,
     resnet50, resnet101, resnet152, resnext50, mobilenet-WIDTH (mobilenet-0.5), or timm:NAME where timm is installed."""

@@ -7,9 +7,12 @@ output only; augmentation and initialisation, which need a device and speed, use
 
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:  # torch takes seconds to import, and who reads or draws episodes needs none
+    import torch
 
 
 class RawStream:
@@ -46,8 +49,10 @@ class RawStream:
         return drawn
 
 
-def torch_generator(seed: int, stream: str, index: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
+def torch_generator(seed: int, stream: str, index: int = 0, device: "torch.device | str" = "cpu") -> "torch.Generator":
     """Return a torch generator on `device` whose state depends on (seed, stream, index) alone."""
+    import torch
+
     derived = hashlib.blake2b(f"{seed}|{stream}|{index}".encode(), digest_size=8).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(derived, "little") >> 1)
 
@@ -64,6 +69,6 @@ class EpisodeRandomness:
     index: int
     """The episode."""
 
-    def generator(self, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
+    def generator(self, purpose: str, device: "torch.device | str" = "cpu") -> "torch.Generator":
         """Return a fresh generator on `device` for `purpose`."""
         return torch_generator(self.seed, purpose, self.index, device)

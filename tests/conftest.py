@@ -3,10 +3,13 @@
 import os
 import signal
 
+import hypothesis
 import pytest
 import torch
 
 torch.set_num_threads(1)
+hypothesis.settings.register_profile("rayfs", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("rayfs")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background jobs; the jobs under test inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -145,6 +145,15 @@ def n_features(backbone: nn.Module) -> int:
     return value
 
 
+def blocks(backbone: nn.Module) -> list[nn.Module]:
+    """Return the parts of `backbone` that have parameters, from the input on: `layer1` to `layer4` of Conv-4.
+
+    A wrapper around one module counts for nothing.
+    """
+    parts = [child for child in backbone.children() if next(child.parameters(), None) is not None]
+    return blocks(parts[0]) if len(parts) == 1 and blocks(parts[0]) else parts
+
+
 def n_parameters(module: nn.Module) -> int:
     """Return the number of parameters of `module`, frozen ones included, buffers not."""
     return sum(parameter.numel() for parameter in module.parameters())

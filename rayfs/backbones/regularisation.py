@@ -148,6 +148,11 @@ def set_drop_rate(module: nn.Module, drop_rate: float) -> None:
             child.drop_rate = drop_rate
 
 
+def has_dropout(module: nn.Module) -> bool:
+    """Tell whether dropout or DropBlock is anywhere in `module`, at whatever rate."""
+    return any(isinstance(part, Dropout | DropBlock) for part in module.modules())
+
+
 def _required(module: Dropout | DropBlock) -> torch.Generator:
     if module.generator is None:
         raise RuntimeError(

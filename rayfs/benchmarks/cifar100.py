@@ -20,6 +20,8 @@ from rayfs.hashing import stable_hash
 IMAGES_PER_CLASS = 600
 LABEL_COLUMN = "fine_label"
 TORCHVISION_FOLDER = "cifar-100-python"
+SUPERCLASSES = Path(__file__).parent / "splits" / "cifar100_superclasses.json"
+"""The 20 superclasses of 5 classes each, and groups of superclasses (ours)."""
 
 
 def open_source(folder: Path, class_names: Sequence[str], cache_dir: Path) -> ParquetSource:
@@ -49,6 +51,14 @@ def open_source(folder: Path, class_names: Sequence[str], cache_dir: Path) -> Pa
             "train and test shards are pooled, is each of them there once?"
         )
     return source
+
+
+def class_groups() -> dict[str, list[str]]:
+    """Return the classes of each superclass (`fish`) and of each group of them (`animals`); `people` is both."""
+    content = json.loads(SUPERCLASSES.read_text())
+    superclasses: dict[str, list[str]] = content["superclasses"]
+    groups = {name: [c for part in parts for c in superclasses[part]] for name, parts in content["groups"].items()}
+    return groups | superclasses
 
 
 def _torchvision_as_parquet(folder: Path, cache_dir: Path) -> Path:

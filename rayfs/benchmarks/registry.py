@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,10 @@ NATURAL_MEAN, NATURAL_STD = (0.4721, 0.4533, 0.4100), (0.2772, 0.2678, 0.2845)
 """Constants of miniImageNet in RFS, for photographs of unknown origin."""
 
 
+def _no_groups(class_names: Sequence[str]) -> dict[str, list[str]]:
+    return {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """What is known about a benchmark before any image is decoded."""
@@ -51,6 +55,8 @@ class Benchmark:
     augmentation: Augmentation
     sources: Mapping[str, Callable[[Path], Source]]
     """For each split what opens its images; opened on demand, so a split nobody asks for may be missing."""
+    class_groups: Callable[[Sequence[str]], Mapping[str, Sequence[str]]] = _no_groups
+    """Given the class names of a split, the classes of each superclass or group; those of other splits may be there."""
     episodes: Mapping[str, Path] = field(default_factory=dict)
     """For a split with official episodes, their manifest."""
     published_errors: Mapping[str, float] = field(default_factory=dict)
@@ -93,6 +99,7 @@ def _omniglot(data: str | None, image_size: int | None) -> Benchmark:
         std=(0.2,),
         augmentation=OMNIGLOT_AUGMENTATION,
         sources=sources,
+        class_groups=_by_alphabet,
     )
 
 
@@ -110,6 +117,7 @@ def _omniglot_one_shot(data: str | None, image_size: int | None) -> Benchmark:
         std=(0.2,),
         augmentation=OMNIGLOT_AUGMENTATION,
         sources=sources,
+        class_groups=_by_alphabet,
         episodes={"test": OMNIGLOT / "one_shot_episodes.parquet"},
         published_errors=OMNIGLOT_ONE_SHOT_ERRORS,
     )
@@ -121,6 +129,12 @@ def _omniglot_source(alphabets: tuple[str, ...]) -> Callable[[Path], Source]:
         return open_parquet(shards, "label", lambda name: name.split("/")[0] in alphabets)
 
     return open_shards
+
+
+def _by_alphabet(class_names: Sequence[str]) -> dict[str, list[str]]:
+    """Group characters ('Latin/character01') by alphabet; those of other splits get none."""
+    alphabets = [alphabet for names in OMNIGLOT_ALPHABETS.values() for alphabet in names]
+    return {alphabet: [name for name in class_names if name.split("/")[0] == alphabet] for alphabet in alphabets}
 
 
 def _cifar(name: str, splits_file: str) -> Callable[[str | None, int | None], Benchmark]:
@@ -137,10 +151,15 @@ def _cifar(name: str, splits_file: str) -> Callable[[str | None, int | None], Be
             mean=CIFAR_MEAN,
             std=CIFAR_STD,
             sources=sources,
+            class_groups=_cifar_groups,
             augmentation=photo_augmentation(image_size or 32),
         )
 
     return build
+
+
+def _cifar_groups(class_names: Sequence[str]) -> dict[str, list[str]]:
+    return cifar100.class_groups()
 
 
 def _folder(data: str | None, image_size: int | None) -> Benchmark:

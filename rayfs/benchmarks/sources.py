@@ -2,9 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -38,6 +38,11 @@ class ParquetSource:
     @property
     def class_names(self) -> tuple[str, ...]:
         return tuple(sorted(name for _, name in self.classes))
+
+    def only(self, class_names: Collection[str]) -> "ParquetSource":
+        """Return the source of some of the classes; its signature and so its cached table are its own."""
+        wanted = _known(class_names, self.class_names)
+        return replace(self, classes=tuple(entry for entry in self.classes if entry[1] in wanted))
 
     def signature(self) -> str:
         """Identify the source cheaply: paths, sizes, modification times and what is kept; contents are not read."""
@@ -101,6 +106,11 @@ class FolderSource:
     def class_names(self) -> tuple[str, ...]:
         return tuple(sorted({name for _, name in self.files}))
 
+    def only(self, class_names: Collection[str]) -> "FolderSource":
+        """Return the source of some of the classes; its signature and so its cached table are its own."""
+        wanted = _known(class_names, self.class_names)
+        return replace(self, files=tuple(file for file in self.files if file[1] in wanted))
+
     def signature(self) -> str:
         """Identify the source cheaply: names, sizes and modification times; contents are not read."""
         return stable_hash(["folder", [[*_stat(Path(self.root) / path), name] for path, name in self.files]])
@@ -108,6 +118,10 @@ class FolderSource:
     def count(self) -> int:
         """Count the images."""
         return len(self.files)
+
+    def class_counts(self) -> dict[str, int]:
+        """Count the images of each class."""
+        return dict(sorted(Counter(name for _, name in self.files).items()))
 
     def read(self) -> Iterator[EncodedImage]:
         """Yield every image.
@@ -192,6 +206,13 @@ def _is_image(path: Path, class_dir: Path) -> bool:
     """Tell by its name whether `path` is an image; a hidden one is none, a dangling link is one that will be missed."""
     hidden = any(part.startswith(".") for part in path.relative_to(class_dir).parts)
     return path.suffix.lower() in EXTENSIONS and not hidden and not path.is_dir()
+
+
+def _known(wanted: Collection[str], class_names: Collection[str]) -> frozenset[str]:
+    unknown = sorted(set(wanted) - set(class_names))
+    if unknown:
+        raise ValueError(f"expected some of the {len(class_names)} classes of the source, got also {unknown}")
+    return frozenset(wanted)
 
 
 def _read_schema(path: Path) -> pa.Schema:

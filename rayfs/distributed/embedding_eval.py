@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from rayfs.backbones.registry import n_parameters
 from rayfs.benchmarks.episodes import Episode, Protocol, check_protocol
 from rayfs.benchmarks.registry import Benchmark, open_benchmark
 from rayfs.benchmarks.tables import ImageTable, load_table
@@ -16,7 +17,7 @@ from rayfs.distributed.experiment import address_episodes, stage_backbone
 from rayfs.engine.support_views import SupportViews
 from rayfs.errors import InputError
 from rayfs.methods.classifier_settings import ClassifierConfig, classifier_configs
-from rayfs.methods.recipes import BASELINE
+from rayfs.methods.configs import BASELINE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,7 @@ def prepare_evaluations(config: EmbeddingEvalConfig, cache_dir: Path) -> list[Em
         Protocol(n_way=config.n_way, n_shot=n_shot, n_query=config.n_query, split=config.split, seed=config.seed)
         for n_shot in config.n_shot
     ]
-    spec, report, n_parameters = stage_backbone(benchmark, config.backbone, config.checkpoint, cache_dir)
+    spec, report, module = stage_backbone(benchmark, config.backbone, config.checkpoint, cache_dir)
     source = benchmark.source(config.split, cache_dir)
     novel = load_table(source, cache_dir, channels=benchmark.channels, image_size=benchmark.image_size)
     for protocol in protocols:
@@ -87,7 +88,7 @@ def prepare_evaluations(config: EmbeddingEvalConfig, cache_dir: Path) -> list[Em
         EmbeddingEval(
             benchmark=benchmark, novel=novel, backbone=spec, views=views if views.n else None, methods=methods,
             protocol=protocol, n_episodes=config.episodes, device=device,
-            backbone_report=f"{spec.name} ({n_parameters:,} parameters): {report}",
+            backbone_report=f"{spec.name} ({n_parameters(module):,} parameters): {report}",
         )
         for protocol in protocols
     ]  # fmt: skip

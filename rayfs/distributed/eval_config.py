@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from rayfs.errors import InputError
-from rayfs.methods.recipes import METHODS
+from rayfs.methods.configs import CONFIGS
+from rayfs.methods.recipes import RecipeName, parse_variant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,11 @@ class EvalConfig:
     """Pixels; default: the benchmark's own (28 omniglot, 32 CIFAR, 84 folder)."""
     split: Literal["validation", "test"] = "test"
     """Classes the episodes come from: validation to choose anything, test to report."""
+    base_classes: tuple[str, ...] = ()
+    """Only these base classes: names of classes, superclasses or groups (animals, plants, people, things, scenes;
+    alphabets of omniglot), or all but not:NAME. For far domains; needs --checkpoint."""
+    novel_classes: tuple[str, ...] = ()
+    """Only these classes of the split, named in the same way."""
     n_way: int | None = None
     """Classes an episode; default by benchmark (10 omniglot, 20 omniglot-one-shot, else 5)."""
     n_shot: int | None = None
@@ -31,24 +37,34 @@ class EvalConfig:
     seed: int = 0
     """Root seed of the episodes and of all randomness in them."""
     methods: tuple[str, ...] = ("lr", "label-halluc")
-    """What to run on the same episodes: lr (frozen backbone, the baseline) and label-halluc."""
+    """What to run on the same episodes: lr (frozen backbone, the baseline), nearest-prototype, support-only,
+    hard-label, label-halluc, assoalign, feature-distill; each also with settings of its own, as in
+    label-halluc:base-gradient=head,steps=100. Flags below apply to every method that has such a setting."""
+    recipe: RecipeName = "released"
+    """Defaults of the settings below: as released."""
     backbone: str = "conv4"
     """What the checkpoint is of; names as in `jobs/pretrain.py --help`."""
     checkpoint: Path | None = None
     """Weights of the backbone (.safetensors, .pth) or a name in the package; default: those of the package that fit and
     are best on validation classes."""
     steps: int | None = None
-    """SGD steps an episode; default: the released recipe of the benchmark and shots (40 omniglot)."""
+    """SGD steps an episode; default: the released recipe of the method, benchmark, ways and shots (40 omniglot)."""
     temperature: float | None = None
-    """T of the distillation; default 4."""
+    """label-halluc: T of the distillation; default 4."""
     lambda_kl: float | None = None
-    """Weight of the distillation on base images; default 1."""
+    """label-halluc: weight of the distillation on base images; default 1."""
+    lambda_base: float | None = None
+    """hard-label, feature-distill: weight of the loss on base images; default 1."""
     lambda_ce: float | None = None
     """Weight of the cross-entropy on support images; default 1."""
     lr: float | None = None
     """Learning rate of the backbone; default 0.025 (0.1 omniglot)."""
     head_lr: float | None = None
     """Learning rate of the head; default 0.05."""
+    schedule: Literal["constant", "linear", "cosine"] | None = None
+    """How learning rates fall to 0 over the steps; default constant."""
+    early_stop: int | None = None
+    """Stop when the mean training loss of this many steps is not below that of as many before; default 0, never."""
     weight_decay: float | None = None
     """L2 penalty; default 5e-4."""
     momentum: float | None = None
@@ -60,6 +76,32 @@ class EvalConfig:
     10-shot on."""
     step_views: int | None = None
     """Augmented views of each support image in a finetuning step; default as --support-views (5 omniglot)."""
+    support_batch: int | None = None
+    """Support views in a step, drawn at random; default all."""
+    base_gradient: Literal["none", "head", "backbone", "both"] | None = None
+    """label-halluc: what the loss on base images trains; default both. none: they join the batch statistics alone."""
+    base_subset: Literal["all", "related"] | None = None
+    """All base images, or those that the support's classifier finds related to the episode; default all."""
+    related_classes: int | None = None
+    """Base classes related to each class of an episode; default 10."""
+    base_fraction: float | None = None
+    """Share of each base class's images that is used; default 1."""
+    base_imbalance: Literal["none", "step", "exponential"] | None = None
+    """How the sizes of the base classes fall, with --imbalance-ratio; default none."""
+    imbalance_ratio: float | None = None
+    """Images of the largest base class over those of the smallest."""
+    classifier_loss: Literal["softmax", "arcmax"] | None = None
+    """assoalign: a linear head, or cosines with a margin; default softmax."""
+    centroid_alignment: Literal["on", "off"] | None = None
+    """assoalign: pull related base images to the centroids of the support; default on."""
+    arc_scale: float | None = None
+    """assoalign with arcmax: s; default 15."""
+    arc_margin: float | None = None
+    """assoalign with arcmax: m, in radians; default 0.001."""
+    c: float | None = None
+    """Inverse penalty of the logistic regression, also of lr; default 1."""
+    frozen_blocks: int | None = None
+    """Blocks of the backbone, from its input on, that are not finetuned; default 0."""
     first_conv: Literal["frozen", "trained"] | None = None
     """The first convolution while finetuning; default frozen, as the released optimiser leaves it."""
     head_init: Literal["random", "logistic-regression"] | None = None
@@ -72,6 +114,11 @@ class EvalConfig:
     """The backbone's dropout and DropBlock while finetuning; default on."""
     normalize: Literal["on", "off"] | None = None
     """Features of unit length under the finetuned head; default on."""
+    joint_queries: int | None = None
+    """Recognise so many base images an episode, too, among the classes of the episode and the base at once, and print
+    both accuracies and their harmonic mean; default 0."""
+    precision: Literal["float32", "bf16"] | None = None
+    """Of finetuning; default float32. bf16 pays on GPUs and on CPUs with AMX; on others it is many times slower."""
     workers: int | None = None
     """Actors; default: as many as the GPUs, else the CPUs, allow."""
     gpus_per_worker: float | None = None
@@ -96,11 +143,12 @@ class EvalConfig:
             raise InputError(f"--gpus-per-worker is {self.gpus_per_worker}; expected 0 or more")
         if self.seed < 0:
             raise InputError(f"--seed is {self.seed}; expected 0 or more")
-        unknown = [name for name in self.methods if name not in METHODS]
-        if unknown or not self.methods or len(set(self.methods)) < len(self.methods):
+        if not self.methods or len(set(self.methods)) < len(self.methods):
             raise InputError(
-                f"--methods is '{' '.join(self.methods)}'; expected some of {', '.join(METHODS)}, each once"
+                f"--methods is '{' '.join(self.methods)}'; expected some of {', '.join(CONFIGS)}, each once"
             )
+        for spec in self.methods:
+            parse_variant(spec)
         if self.out is None and not (self.plan or self.check):
             raise InputError(
                 "--out is missing: name the run directory that the results go to, for example --out runs/a"

@@ -20,6 +20,7 @@ from rayfs.distributed.runtime import Resources, cluster_resources, connect
 from rayfs.distributed.worker import WorkerSpec
 from rayfs.engine.bank import BaseBank
 from rayfs.errors import InputError, Terminated
+from rayfs.evaluation.joint_summary import summarise_joint
 from rayfs.evaluation.progress import Progress
 from rayfs.evaluation.rows import Row
 from rayfs.evaluation.run_directory import EPISODE_MANIFEST, RunDirectory
@@ -121,13 +122,16 @@ def missing_items(experiment: Experiment, completed: set[tuple[int, str]]) -> li
 
 
 def summarise_run(experiment: Experiment, run: RunDirectory) -> dict[str, Any]:
-    """Return the figures over the experiment's episodes: benchmark, protocol, methods, official error rates."""
-    return {
+    """Return the figures over the experiment's episodes: benchmark, protocol, methods, joint recognition if asked."""
+    rows, methods = wanted_rows(experiment, run), list(experiment.methods)
+    summary = {
         "benchmark": experiment.benchmark.name,
         "protocol": {**asdict(experiment.protocol), "episodes": len(experiment.episodes)},
         "backbone": {"name": experiment.backbone.name, "state_hash": experiment.backbone.state_hash},
-        **summarise(wanted_rows(experiment, run), experiment.baseline, list(experiment.methods)),
+        **summarise(rows, experiment.baseline, methods),
     }
+    joint = summarise_joint(rows, experiment.baseline, methods)
+    return {**summary, "joint": joint} if joint else summary
 
 
 def pool_size(resources: Resources, workers: int | None, cpus: int, gpus: float | None) -> PoolSize:

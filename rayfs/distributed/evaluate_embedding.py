@@ -26,6 +26,7 @@ from rayfs.engine.bank import BaseBank, open_bank
 from rayfs.engine.process import configure_process
 from rayfs.errors import InputError
 from rayfs.evaluation.progress import Progress
+from rayfs.evaluation.report.build import write_report
 from rayfs.evaluation.rows import Row
 from rayfs.evaluation.run_directory import RunDirectory
 from rayfs.evaluation.summary import summarise
@@ -151,7 +152,8 @@ def run_evaluation(
         solve_missing(evaluation, solver, episodes, run)
         rows = [row for row in run.rows() if row.episode < len(episodes) and row.method in evaluation.methods]
         run.write_summary(report(evaluation, rows, solver, time.monotonic() - started))
-        print(f"rows and summary.json: {run.location}")
+        write_report(run, cache_folder())
+        print(f"rows, summary.json, report.html: {run.location}")
     return rows
 
 

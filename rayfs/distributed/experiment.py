@@ -5,9 +5,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from torch import nn
+
 from rayfs.backbones.checkpoints import load_checkpoint, save_checkpoint
 from rayfs.backbones.packaged import best_packaged, find_checkpoint
-from rayfs.backbones.registry import create_backbone, n_parameters
+from rayfs.backbones.registry import blocks, create_backbone, n_parameters
+from rayfs.backbones.regularisation import has_dropout
 from rayfs.backbones.state import state_hash
 from rayfs.benchmarks.episodes import Episode, Protocol, check_protocol, draw_episode
 from rayfs.benchmarks.manifest import read_manifest, write_manifest
@@ -16,8 +20,8 @@ from rayfs.benchmarks.sources import Source
 from rayfs.benchmarks.tables import ImageTable, load_table
 from rayfs.distributed.backbone_spec import BackboneSpec
 from rayfs.errors import InputError
-from rayfs.methods.recipes import BASELINE, LabelHallucConfig
-from rayfs.methods.registry import MethodConfig
+from rayfs.methods.base_rows import n_chosen
+from rayfs.methods.configs import BASELINE, AssoAlignConfig, BaseFinetuneConfig, FinetuneConfig, MethodConfig
 from rayfs.provenance import git_commit, versions
 from rayfs.randomness import torch_generator
 
@@ -72,26 +76,50 @@ def prepare_experiment(
         InputError: anything that cannot work, with the numbers and the fix.
     """
     base = benchmark.source("base", cache_dir)
-    n_base = base.count()
-    check_base_batch(methods, n_base, base.class_names)
+    base_counts = np.array(list(base.class_counts().values()))
+    check_base_batch(methods, base_counts)
     source = benchmark.source(protocol.split, cache_dir)
     novel = load_table(source, cache_dir, channels=benchmark.channels, image_size=benchmark.image_size)
     check_protocol(protocol, novel.class_names, novel.class_counts())
-    spec, report, size = stage_backbone(benchmark, backbone, checkpoint, cache_dir)
+    spec, report, module = stage_backbone(benchmark, backbone, checkpoint, cache_dir)
+    check_backbone(methods, module, backbone)
     return Experiment(
-        benchmark=benchmark, base=base, n_base=n_base, novel=novel, protocol=protocol, methods=methods,
+        benchmark=benchmark, base=base, n_base=int(base_counts.sum()), novel=novel, protocol=protocol, methods=methods,
         episodes=address_episodes(benchmark, novel, protocol, n_episodes, manifest),
-        backbone=spec, checkpoint_report=report, n_parameters=size,
+        backbone=spec, checkpoint_report=report, n_parameters=n_parameters(module),
     )  # fmt: skip
 
 
-def check_base_batch(methods: Mapping[str, MethodConfig], n_base: int, class_names: tuple[str, ...]) -> None:
-    """Refuse mini-batches larger than the base set."""
-    for config in methods.values():
-        if isinstance(config, LabelHallucConfig) and config.base_batch > n_base:
+def check_base_batch(methods: Mapping[str, MethodConfig], class_counts: np.ndarray) -> None:
+    """Refuse mini-batches larger than what a method uses of the base set, and more joint queries than half of it."""
+    for name, config in methods.items():
+        n_joint, most = getattr(config, "joint_queries", 0), int(class_counts.sum()) // 2
+        if n_joint > most:
             raise InputError(
-                f"--base-batch is {config.base_batch} but the base set has {n_base} images of {len(class_names)} "
-                f"classes; lower it to {n_base} or less, or use more base images"
+                f"--joint-queries of {name} is {n_joint} but the base set has {class_counts.sum()} images; set aside "
+                f"at most half of them, {most}"
+            )
+        if isinstance(config, BaseFinetuneConfig | AssoAlignConfig):
+            n_used = n_chosen(class_counts, config) if isinstance(config, BaseFinetuneConfig) else class_counts.sum()
+            if config.base_batch > n_used:
+                raise InputError(
+                    f"--base-batch is {config.base_batch} but {name} uses {n_used} base images of {len(class_counts)} "
+                    f"classes; lower it to {n_used} or less, or use more base images"
+                )
+
+
+def check_backbone(methods: Mapping[str, MethodConfig], backbone: nn.Module, name: str) -> None:
+    """Refuse settings that this backbone cannot have, or that change nothing with it."""
+    n_blocks = len(blocks(backbone))
+    for method, config in methods.items():
+        if not isinstance(config, FinetuneConfig):
+            continue
+        if config.dropout == "off" and not has_dropout(backbone):
+            raise InputError(f"--dropout off of {method} changes nothing: {name} has no dropout; drop it")
+        if config.frozen_blocks >= n_blocks:
+            raise InputError(
+                f"--frozen-blocks of {method} is {config.frozen_blocks} but {name} has {n_blocks} blocks; at most "
+                f"{n_blocks - 1} can be frozen (lr freezes all)"
             )
 
 
@@ -124,11 +152,11 @@ def address_episodes(
 
 def stage_backbone(
     benchmark: Benchmark, name: str, checkpoint: Path | None, cache_dir: Path
-) -> tuple[BackboneSpec, str, int]:
+) -> tuple[BackboneSpec, str, nn.Module]:
     """Load the checkpoint and put its tensors where every worker finds them.
 
     Returns:
-        The workers' spec, what was matched (one line), and the number of parameters.
+        The workers' spec, what was matched (one line), and the module.
 
     Raises:
         InputError: there is no checkpoint, or it does not fit the backbone.
@@ -145,7 +173,7 @@ def stage_backbone(
         name=name, channels=benchmark.channels, image_size=benchmark.image_size, checkpoint=str(staged),
         state_hash=found, mean=benchmark.mean, std=benchmark.std,
     )  # fmt: skip
-    return spec, report.describe(), n_parameters(module)
+    return spec, report.describe(), module
 
 
 def packaged_checkpoint(benchmark: Benchmark, name: str) -> Path:

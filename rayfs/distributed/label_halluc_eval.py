@@ -1,10 +1,12 @@
 """The main job: from flags to an experiment, to rows, to the table people read."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from rayfs.benchmarks.class_groups import restrict
 from rayfs.benchmarks.episodes import Protocol
 from rayfs.benchmarks.registry import open_benchmark
 from rayfs.benchmarks.tables import cache_folder, load_table
@@ -14,10 +16,13 @@ from rayfs.distributed.evaluate import evaluate, wanted_rows
 from rayfs.distributed.experiment import Experiment, prepare_experiment, session_information
 from rayfs.distributed.plan import describe_plan
 from rayfs.distributed.runtime import refuse_lost_outputs
+from rayfs.errors import InputError
+from rayfs.evaluation.joint_summary import joint_cells
+from rayfs.evaluation.report.build import write_report
 from rayfs.evaluation.run_directory import RunDirectory
-from rayfs.evaluation.table import error_table, result_table
-from rayfs.methods.recipes import FrozenConfig, LabelHallucConfig, default_protocol, label_halluc_config
-from rayfs.methods.registry import MethodConfig
+from rayfs.evaluation.table import aligned, error_table, result_table
+from rayfs.methods.configs import CONFIGS, MethodConfig
+from rayfs.methods.recipes import default_protocol, field_names, method_configs
 
 
 def run_label_halluc_eval(config: EvalConfig, command: list[str]) -> int:
@@ -48,7 +53,8 @@ def run_label_halluc_eval(config: EvalConfig, command: list[str]) -> int:
             gpus_per_worker=config.gpus_per_worker, cache_dir=cache_dir, command=command,
         )  # fmt: skip
         print(describe_results(experiment, summary))
-        print(f"rows and summary.json: {run.location} ({time.monotonic() - started:.0f} s)")
+        write_report(run, cache_dir)
+        print(f"rows, summary.json, report.html: {run.location} ({time.monotonic() - started:.0f} s)")
         failed = [row for row in wanted_rows(experiment, run) if row.status == "failed"]
     for row in failed[:3]:
         print(f"\nepisode {row.episode}, {row.method}: failed {row.attempt} times\n{row.error.strip()}")
@@ -60,6 +66,13 @@ def run_label_halluc_eval(config: EvalConfig, command: list[str]) -> int:
 def build_experiment(config: EvalConfig, cache_dir: Path) -> Experiment:
     """Fill in the benchmark's defaults and check everything that can be checked without Ray."""
     benchmark = open_benchmark(config.benchmark, config.data, config.image_size)
+    if config.base_classes and config.checkpoint is None:
+        named = " ".join(config.base_classes)
+        raise InputError(
+            f"--base-classes {named} needs --checkpoint: the embeddings in the package have seen all base classes; "
+            f"train one with jobs/pretrain.py --base-classes {named}, or name one of the package to use it all the same"
+        )
+    benchmark = restrict(benchmark, config.base_classes, config.novel_classes, config.split)
     defaults = default_protocol(config.benchmark)
     given = {name: getattr(config, name) for name in defaults}
     chosen = {name: default if given[name] is None else given[name] for name, default in defaults.items()}
@@ -67,18 +80,18 @@ def build_experiment(config: EvalConfig, cache_dir: Path) -> Experiment:
     protocol = Protocol(**chosen, split=config.split, seed=config.seed)
     return prepare_experiment(
         benchmark=benchmark, protocol=protocol, n_episodes=n_episodes, manifest=config.manifest,
-        methods=method_configs(config, protocol), backbone=config.backbone, checkpoint=config.checkpoint,
+        methods=method_configs(
+            config.methods, config.benchmark, protocol.n_way, protocol.n_shot, given_settings(config), config.recipe
+        ),
+        backbone=config.backbone, checkpoint=config.checkpoint,
         cache_dir=cache_dir,
     )  # fmt: skip
 
 
-def method_configs(config: EvalConfig, protocol: Protocol) -> dict[str, MethodConfig]:
-    """Return the configuration of each asked method; the baseline sees the same support views."""
-    given = {field.name: getattr(config, field.name, None) for field in fields(LabelHallucConfig)}
-    finetuning = label_halluc_config(config.benchmark, protocol.n_way, protocol.n_shot, given)
-    frozen = FrozenConfig(support_views=finetuning.support_views, c=finetuning.c)
-    known: dict[str, MethodConfig] = {"lr": frozen, "label-halluc": finetuning}
-    return {name: known[name] for name in config.methods}
+def given_settings(config: EvalConfig) -> dict[str, Any]:
+    """Return the settings of methods that were given as flags."""
+    names = set().union(*map(field_names, CONFIGS))
+    return {name: value for name in sorted(names) if (value := getattr(config, name)) is not None}
 
 
 def open_run(experiment: Experiment, out: str, command: list[str]) -> RunDirectory:
@@ -107,13 +120,16 @@ def describe(experiment: Experiment) -> str:
         f"{protocol.n_query} queries a class, from {len(experiment.novel.class_names)} {protocol.split} classes; "
         f"{experiment.n_base:,} base images of {len(experiment.base.class_names)} classes, {benchmark.image_size} px\n"
         f"{experiment.backbone.name} ({experiment.n_parameters:,} parameters): {experiment.checkpoint_report}\n"
-        + "\n".join(f"{name}: {_settings(config)}" for name, config in experiment.methods.items())
+        + describe_methods(experiment.methods)
     )
 
 
 def describe_results(experiment: Experiment, summary: dict[str, Any]) -> str:
     """Return the final table, and error rates beside published ones where the benchmark has them."""
     table = "\n" + result_table(summary, baseline_label="frozen LR")
+    if "joint" in summary:
+        cells = joint_cells(summary["joint"], experiment.baseline, len(experiment.base.class_names))
+        table += "\n" + "\n".join([aligned([cells.heading, *cells.lines]), *cells.notes]) + "\n"
     published = experiment.benchmark.published_errors
     if published and experiment.protocol.split == "test":
         n_trials = len(experiment.episodes) * experiment.protocol.n_way * experiment.protocol.n_query
@@ -122,5 +138,16 @@ def describe_results(experiment: Experiment, summary: dict[str, Any]) -> str:
     return table
 
 
-def _settings(config: MethodConfig) -> str:
-    return ", ".join(f"{field.name} {getattr(config, field.name)}" for field in fields(config))
+def describe_methods(methods: Mapping[str, MethodConfig]) -> str:
+    """Return a line for each method: its settings, of which later methods repeat only those that differ."""
+    said: dict[str, Any] = {}
+    lines = []
+    for name, config in methods.items():
+        settings = {field.name: getattr(config, field.name) for field in fields(config)}
+        new = {field: value for field, value in settings.items() if field not in said or said[field] != value}
+        text = ", ".join(f"{field} {value}" for field, value in new.items()) or "the same settings"
+        lines.append(
+            f"{name}: {text}" if not said else f"{name}: {text}{' (else as above)' if len(new) < len(settings) else ''}"
+        )
+        said = {**settings, **said}
+    return "\n".join(lines)

@@ -20,8 +20,7 @@ from rayfs.distributed.worker import EpisodeWorker, WorkerSpec
 from rayfs.engine.bank import save_features
 from rayfs.errors import InputError
 from rayfs.evaluation.progress import duration
-from rayfs.methods.recipes import LabelHallucConfig
-from rayfs.methods.registry import MethodConfig
+from rayfs.methods.configs import AssoAlignConfig, BaseFinetuneConfig, FinetuneConfig, MethodConfig
 
 TIMED_STEPS = 3
 
@@ -54,7 +53,7 @@ def describe_plan(experiment: Experiment, config: EvalConfig, cache_dir: Path) -
 def _episode_seconds(experiment: Experiment, method: str, size: PoolSize, n_features: int, cache_dir: Path) -> float:
     """Time `method` on the first episode with few steps, and scale its steps up to the configured number."""
     config = experiment.methods[method]
-    if not isinstance(config, LabelHallucConfig):
+    if not isinstance(config, FinetuneConfig):
         return _timed(experiment, method, config, size, n_features, cache_dir)
     few = min(config.steps, 1 + TIMED_STEPS)
     one, more = (
@@ -87,7 +86,7 @@ def _stand_in_spec(
         features,
         np.zeros((len(experiment.novel), n_features), dtype=np.float32),
     )
-    if isinstance(config, LabelHallucConfig):
+    if isinstance(config, BaseFinetuneConfig | AssoAlignConfig):
         config = replace(config, base_batch=min(config.base_batch, len(experiment.novel)))
     return WorkerSpec(
         cache_dir=str(cache_dir), base_fingerprint=experiment.novel.fingerprint, features_path=str(features),

@@ -56,6 +56,8 @@ def run_pretraining(
     threads: int,
     config: PretrainConfig,
     command: Sequence[str],
+    base_classes: Sequence[str] = (),
+    validation_classes: Sequence[str] = (),
 ) -> None:
     """Train `backbone` and keep, at `out`, the epoch that is best on validation classes; go on where a run stopped.
 
@@ -65,6 +67,7 @@ def run_pretraining(
         workers: processes that train together, sharing each batch; 0: this process, without Ray.
         device: auto, cpu or cuda, one GPU a worker.
         threads: CPU threads of each worker; 0: an even share of this machine's.
+        base_classes, validation_classes: only these (`rayfs.benchmarks.class_groups`); empty: all.
 
     Raises:
         InputError: wrong input, mostly before the first step.
@@ -76,7 +79,8 @@ def run_pretraining(
         configure_process(threads or torch.get_num_threads())
         plan = plan_training(
             benchmark=benchmark, data=data, image_size=image_size, backbone=backbone, config=config,
-            n_workers=max(1, workers), out=out, command=command,
+            n_workers=max(1, workers), out=out, command=command, base_classes=base_classes,
+            validation_classes=validation_classes,
         )  # fmt: skip
         if workers:
             connect()

@@ -92,7 +92,7 @@ class EpisodeWorker:
             solution = create_method(config).solve(self._task(episode), self._world, randomness)
             labels = np.repeat(np.arange(protocol.n_way), protocol.n_query)
             predictions = predict(solution.logits, len(labels), protocol.n_way)
-            top = solution.top_base
+            top, joint = solution.top_base, solution.joint
         except Exception:
             return Row(status="failed", seconds=time.perf_counter() - started, error=traceback.format_exc(), **known)
         return Row(
@@ -101,6 +101,8 @@ class EpisodeWorker:
             loss_base=solution.loss_base, loss_support=solution.loss_support,
             top_base_rows=top.rows.flatten().tolist() if top else [],
             top_base_probabilities=top.probabilities.flatten().tolist() if top else [],
+            joint_novel_accuracy=float((joint.novel_predictions.numpy() == labels).mean()) if joint else None,
+            joint_base_accuracy=float((joint.base_predictions == joint.base_labels).double().mean()) if joint else None,
             seconds=time.perf_counter() - started, error="", **known,
         )  # fmt: skip
 

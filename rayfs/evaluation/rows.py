@@ -48,6 +48,10 @@ class Row:
     many for each class of the episode, class by class, surest first. Else empty."""
     top_base_probabilities: list[float] = field(default_factory=list)
     """The probability of each of `top_base_rows` (softmax of the classifier's logits, no temperature)."""
+    joint_novel_accuracy: float | None = None
+    """Of the queries among the episode's and all base classes at once, a fraction; None where it was not asked for."""
+    joint_base_accuracy: float | None = None
+    """Of base images among the same classes."""
     device: str = ""
     node: str = ""
     worker: str = ""
@@ -60,8 +64,9 @@ class Row:
             raise InputError(f"{name}: status is {self.status!r}, expected 'ok' or 'failed'")
         if (self.status == "ok") != (self.accuracy is not None):
             raise InputError(f"{name}: status {self.status!r} with accuracy {self.accuracy}; only ok rows have one")
-        if self.accuracy is not None and not 0 <= self.accuracy <= 1:
-            raise InputError(f"{name}: accuracy {self.accuracy} is not a fraction in [0, 1]")
+        for accuracy in (self.accuracy, self.joint_novel_accuracy, self.joint_base_accuracy):
+            if accuracy is not None and not 0 <= accuracy <= 1:
+                raise InputError(f"{name}: accuracy {accuracy} is not a fraction in [0, 1]")
         if len(self.predictions) != len(self.labels):
             raise InputError(f"{name}: {len(self.predictions)} predictions for {len(self.labels)} labels")
         if len(self.top_base_rows) != len(self.top_base_probabilities):
@@ -86,6 +91,8 @@ SCHEMA = pa.schema(
         pa.field("loss_support", pa.float64()),
         pa.field("top_base_rows", pa.list_(pa.int32()), nullable=False),
         pa.field("top_base_probabilities", pa.list_(pa.float32()), nullable=False),
+        pa.field("joint_novel_accuracy", pa.float64()),
+        pa.field("joint_base_accuracy", pa.float64()),
         pa.field("device", pa.string(), nullable=False),
         pa.field("node", pa.string(), nullable=False),
         pa.field("worker", pa.string(), nullable=False),
@@ -108,6 +115,8 @@ SCIENTIFIC_COLUMNS = (
     "loss_support",
     "top_base_rows",
     "top_base_probabilities",
+    "joint_novel_accuracy",
+    "joint_base_accuracy",
 )
 """What must be bit-identical between reruns on the same hardware, whatever the workers, order and attempts."""
 

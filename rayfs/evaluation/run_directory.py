@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -78,6 +79,23 @@ class RunDirectory:
             raise
         return self
 
+    def reopen(self) -> Self:
+        """Take the lock of a run that is there, to write files beside its rows; the manifest stays as it is.
+
+        Raises:
+            InputError: if there is no run here, it cannot be written, or has another writer.
+        """
+        assert self._completed is None, "this run directory is open already"
+        self._refuse_absent()
+        try:
+            with explained(f"write the run directory {self.location}"):
+                self._claim()
+            self._completed = self.completed()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
     def refuse_other(self, identity: dict[str, Any], methods: dict[str, dict[str, Any]]) -> None:
         """Check, without writing or locking anything, that `open` would create or resume this run.
 
@@ -142,9 +160,19 @@ class RunDirectory:
         Raises:
             InputError: if there is no run here or a part is damaged, naming the file.
         """
+        self._refuse_absent()
+        return merge_rows(self._of_every_part(read_part))
+
+    def _refuse_absent(self) -> None:
         if self.manifest() is None:
             raise InputError(f"{self.location} has no {MANIFEST}: it is not a run directory")
-        return merge_rows(self._of_every_part(read_part))
+
+    def written_at(self) -> tuple[datetime, datetime] | None:
+        """Return when the first and the last part were written, by the dates of the files; None if there is none."""
+        with explained(f"read the run directory {self.location}"):
+            dates = self._storage.dates(EPISODES)
+        parts = [date for name, date in dates.items() if not is_temporary(name)]
+        return (min(parts), max(parts)) if parts else None
 
     def _of_every_part(self, read: Callable[[Storage, int], T]) -> dict[int, T]:
         with explained(f"read the run directory {self.location}"):

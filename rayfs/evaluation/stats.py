@@ -49,6 +49,19 @@ class PairedDifference:
     """Two-sided Wilcoxon signed-rank test, zero differences dropped; None if every episode is a tie."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnpairedDifference:
+    """Method minus baseline on different episodes, by Welch's t: the variances need not be equal."""
+
+    mean: float
+    half_width: float | None
+    """h = t(0.975, df) * sqrt(std_a^2 / n_a + std_b^2 / n_b), None if one side has a single observation."""
+    degrees_of_freedom: float | None
+    """Of Welch and Satterthwaite; None where there is no interval or neither side varies."""
+    p: float | None
+    """Two-sided Welch test; None where there are no degrees of freedom."""
+
+
 def half_width(std: float, n: int) -> float:
     """Return t(0.975, n-1) * std / sqrt(n) for `n` >= 2 observations."""
     from scipy.special import stdtrit
@@ -119,6 +132,52 @@ def paired_difference(values: Mapping[K, float], baseline: Mapping[K, float]) ->
         p_sign=sign_test(win, loss),
         p_wilcoxon=wilcoxon_test(differences),
     )
+
+
+def unpaired_difference(values: Collection[float], baseline: Collection[float]) -> UnpairedDifference:
+    """Compare two methods on different episodes, which a paired comparison cannot: wider, as a rule much wider.
+
+    v = std^2 / n of each side, df = (v_a + v_b)^2 / (v_a^2 / (n_a - 1) + v_b^2 / (n_b - 1)).
+
+    Raises:
+        InputError: if a side has no values.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    a, b = mean_interval(values), mean_interval(baseline)
+    mean = a.mean - b.mean
+    if a.std is None or b.std is None:
+        return UnpairedDifference(mean=mean, half_width=None, degrees_of_freedom=None, p=None)
+    variance_a, variance_b = a.std**2 / a.n, b.std**2 / b.n
+    error = math.sqrt(variance_a + variance_b)
+    if error == 0:
+        return UnpairedDifference(mean=mean, half_width=0.0, degrees_of_freedom=None, p=None)
+    # Shares of the variance, not the variances: their squares could be too small for a float.
+    share_a, share_b = variance_a / error**2, variance_b / error**2
+    freedom = 1 / (share_a**2 / (a.n - 1) + share_b**2 / (b.n - 1))
+    return UnpairedDifference(
+        mean=mean,
+        half_width=float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error,
+        degrees_of_freedom=freedom,
+        p=min(1.0, 2 * float(stdtr(freedom, -abs(mean) / error))),
+    )
+
+
+def correlation(pairs: Collection[tuple[float, float]]) -> float | None:
+    """Return Pearson's r of `pairs`, in [-1, 1]; None for fewer than 2 or where a side does not vary.
+
+    The higher it is, the more pairing helps: var(a - b) = var(a) + var(b) - 2 r std(a) std(b).
+    """
+    n = len(pairs)
+    if n < 2:
+        return None
+    mean_a, mean_b = math.fsum(a for a, _ in pairs) / n, math.fsum(b for _, b in pairs) / n
+    square_a = math.fsum((a - mean_a) ** 2 for a, _ in pairs)
+    square_b = math.fsum((b - mean_b) ** 2 for _, b in pairs)
+    if min(square_a, square_b) <= n * TIE**2:
+        return None
+    product = math.fsum((a - mean_a) * (b - mean_b) for a, b in pairs)
+    return max(-1.0, min(1.0, product / math.sqrt(square_a * square_b)))
 
 
 def sign_test(win: int, loss: int) -> float | None:

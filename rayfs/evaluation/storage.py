@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,12 @@ class Storage:
         """Return the sorted names directly below `folder`; empty if it does not exist."""
         selector = fs.FileSelector(self.path(folder), allow_not_found=True)
         return sorted(entry.base_name for entry in self.filesystem.get_file_info(selector))
+
+    def dates(self, folder: str = "") -> dict[str, datetime]:
+        """Return when each file directly below `folder` was last written, where the filesystem says so."""
+        selector = fs.FileSelector(self.path(folder), allow_not_found=True)
+        files = self.filesystem.get_file_info(selector)
+        return {file.base_name: file.mtime for file in files if file.mtime is not None}
 
     def make_folder(self, folder: str = "") -> None:
         """Create `folder` and its parents where missing."""

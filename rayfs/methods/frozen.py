@@ -9,8 +9,9 @@ import torch
 from rayfs.backbones.heads import l2_normalize
 from rayfs.engine.features import embed
 from rayfs.engine.logistic_regression import fit_logistic_regression
+from rayfs.methods.configs import FrozenConfig
+from rayfs.methods.joint import joint_rows, recognise_jointly
 from rayfs.methods.method import Solution, Task, World
-from rayfs.methods.recipes import FrozenConfig
 from rayfs.randomness import EpisodeRandomness
 
 
@@ -24,7 +25,11 @@ class FrozenLogisticRegression:
         """Return `W z + b` of each query."""
         weights, intercepts = support_classifier(task, world, randomness, self.config.support_views, self.config.c)
         queries = embed(world.backbone, task.query_images, world.plain, world.device, batch=len(task.query_images))
-        return Solution(logits=classify(queries, weights, intercepts).cpu())
+        joint = None
+        if self.config.joint_queries:
+            rows = joint_rows(world.bank.table, self.config.joint_queries, randomness)
+            joint = recognise_jointly(world.backbone, task, world, rows)
+        return Solution(logits=classify(queries, weights, intercepts).cpu(), joint=joint)
 
 
 def support_classifier(
@@ -37,12 +42,20 @@ def support_classifier(
     Returns:
         W (K, D) and b (K,), float32 on the world's device.
     """
-    images, labels = tile_support(task, n_views)
-    generator = randomness.generator("support views", world.device)
-    features = embed(world.backbone, images, lambda part: world.views(part, generator), world.device, batch=len(images))
+    features, labels = support_features(task, world, randomness, n_views)
     fitted = fit_logistic_regression(l2_normalize(features).cpu().numpy(), labels.numpy(), c)
     weights, intercepts = (torch.from_numpy(array).to(world.device) for array in fitted)
     return weights, intercepts
+
+
+def support_features(
+    task: Task, world: World, randomness: EpisodeRandomness, n_views: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the frozen features (A S, D) of one fixed draw of `n_views` views of each support image, and labels."""
+    images, labels = tile_support(task, n_views)
+    generator = randomness.generator("support views", world.device)
+    features = embed(world.backbone, images, lambda part: world.views(part, generator), world.device, batch=len(images))
+    return features, labels
 
 
 def tile_support(task: Task, n_views: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -60,6 +60,18 @@ class TopBase:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Joint:
+    """Predictions among the K classes of the episode, which come first, and the C base classes."""
+
+    novel_predictions: torch.Tensor
+    """(Q,) int64 in [0, K + C), of the queries."""
+    base_predictions: torch.Tensor
+    """(M,) int64 in [0, K + C), of base images."""
+    base_labels: torch.Tensor
+    """(M,) int64 in [K, K + C), of the same images."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Solution:
     """What a method returns."""
 
@@ -73,6 +85,8 @@ class Solution:
     """Loss on support images in the last step, if there is one."""
     top_base: TopBase | None = None
     """What the hallucinated labels are surest of, for methods that hallucinate."""
+    joint: Joint | None = None
+    """Recognition of novel and base classes at once, where it is asked for."""
 
 
 class Method(Protocol):

@@ -13,6 +13,7 @@ from typing import Any
 
 from rayfs.backbones.checkpoint_files import SAFETENSORS_SUFFIX, write_failures_explained
 from rayfs.backbones.registry import create_backbone
+from rayfs.benchmarks.class_groups import restrict
 from rayfs.benchmarks.registry import Benchmark, open_benchmark
 from rayfs.benchmarks.tables import ImageTable, cache_folder, load_table, open_table
 from rayfs.errors import InputError
@@ -87,6 +88,8 @@ def plan_training(
     n_workers: int,
     out: Path,
     command: Sequence[str],
+    base_classes: Sequence[str] = (),
+    validation_classes: Sequence[str] = (),
 ) -> TrainingPlan:
     """Check everything that can be known before the first step and decode the images; test classes are never opened.
 
@@ -94,6 +97,7 @@ def plan_training(
         InputError: wrong names, data, teacher or place.
     """
     opened = open_benchmark(benchmark, data, image_size)
+    opened = restrict(opened, base_classes, validation_classes, "validation", "--validation-classes")
     config = resolve(config, opened.name)
     assert config.batch is not None, "it is resolved"
     if config.batch % n_workers:
@@ -108,9 +112,9 @@ def plan_training(
     create_backbone(backbone, opened.channels, opened.image_size, torch_generator(config.seed, "backbone"))
     make_folder(out)
     cache = cache_folder()
+    sources = [opened.source(split, cache) for split in ("base", "validation")]  # both before any image is decoded
     base, validation = (
-        load_table(opened.source(split, cache), cache, channels=opened.channels, image_size=opened.image_size)
-        for split in ("base", "validation")
+        load_table(source, cache, channels=opened.channels, image_size=opened.image_size) for source in sources
     )
     validation_protocol(config, validation)  # refuses what does not fit now, not after the first epoch
     teacher, teacher_hash = None, None

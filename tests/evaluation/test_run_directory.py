@@ -327,3 +327,37 @@ def test_a_run_behind_another_filesystem_resumes_alike(make_row: MakeRow, monkey
         assert [row.episode for row in run.rows()] == [0, 1]
     with pytest.raises(InputError, match=r"benchmark was \"omniglot\" and is now \"cub\""):
         open_run("s3://bucket/run", identity={"benchmark": "cub"})
+
+
+# Writing beside the rows of a run that is there
+
+
+def test_a_run_can_be_reopened_without_changing_its_manifest(tmp_path: Path, make_row: MakeRow) -> None:
+    with open_run(tmp_path) as run:
+        run.append([make_row(0)])
+    before = (tmp_path / "manifest.json").read_bytes()
+    with RunDirectory(str(tmp_path)).reopen() as run:
+        run.write_file("report.html", "<html>")
+        assert run.completed() == {(0, "lr")}
+        with pytest.raises(InputError, match="another process is writing this run"):
+            RunDirectory(str(tmp_path)).reopen()
+    assert (tmp_path / "manifest.json").read_bytes() == before
+    assert (tmp_path / "report.html").read_text() == "<html>"
+    open_run(tmp_path).close()  # and the lock is free
+
+
+def test_reopening_where_there_is_no_run_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has no manifest.json: it is not a run directory"):
+        RunDirectory(str(tmp_path / "nothing")).reopen()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_knows_when_its_parts_were_written(tmp_path: Path, make_row: MakeRow) -> None:
+    with open_run(tmp_path) as run:
+        assert run.written_at() is None
+        for i in range(3):
+            run.append([make_row(i)])
+    for i, second in enumerate((300, 100, 200)):
+        os.utime(tmp_path / f"episodes/part-00000{i}.parquet", (second, second))
+    dates = RunDirectory(str(tmp_path)).written_at()
+    assert dates is not None and [date.timestamp() for date in dates] == [100, 300]

@@ -1,40 +1,75 @@
 """One suite that every method passes."""
 
 import random
-from collections.abc import Callable
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from method_tracing import spy_on_pseudo_logits
 
+import rayfs.methods.hard_label
 import rayfs.methods.label_halluc
 from rayfs.backbones.regularisation import set_generator
 from rayfs.backbones.resnet12 import ResNet12
 from rayfs.backbones.state import state_hash
-from rayfs.methods.label_halluc import BaseSampler
+from rayfs.methods.base_rows import RowSampler
+from rayfs.methods.configs import CONFIGS, MethodConfig
 from rayfs.methods.method import Method, Solution, Task
-from rayfs.methods.recipes import METHODS, FrozenConfig, LabelHallucConfig
-from rayfs.methods.registry import MethodConfig, create_method
+from rayfs.methods.recipes import field_names, parse_variant
+from rayfs.methods.registry import create_method
 from rayfs.randomness import EpisodeRandomness, torch_generator
 
-CONFIGS: dict[str, MethodConfig] = {
-    "lr": FrozenConfig(support_views=3),
-    "label-halluc": LabelHallucConfig(
-        steps=4, support_views=3, step_views=2, base_batch=10, head_init="logistic-regression"
-    ),
-}
+SMALL: dict[str, Any] = {
+    "steps": 4, "support_views": 3, "step_views": 2, "base_batch": 10, "head_init": "logistic-regression",
+}  # fmt: skip
+VARIANTS = [
+    "label-halluc:base-gradient=none",
+    "label-halluc:base-gradient=head",
+    "label-halluc:base-gradient=backbone",
+    "label-halluc:base-subset=related,related-classes=2",
+    "label-halluc:base-fraction=0.4,base-imbalance=exponential,imbalance-ratio=4",
+    "label-halluc:base-fraction=0.5",
+    "label-halluc:base-imbalance=step,imbalance-ratio=3",
+    "label-halluc:support-batch=4",
+    "label-halluc:schedule=linear",
+    "label-halluc:schedule=cosine",
+    "label-halluc:early-stop=1",
+    "label-halluc:frozen-blocks=1",
+    "label-halluc:batch-norm=split",
+    "assoalign:classifier-loss=arcmax",
+    "assoalign:centroid-alignment=off",
+]
 RANDOMNESS = EpisodeRandomness(seed=3, index=11)
 
 
-@pytest.fixture(params=METHODS)
+def make_config(spec: str) -> MethodConfig:
+    """Return small settings of a method or variant."""
+    name, own = parse_variant(spec)
+    return CONFIGS[name](**{field: value for field, value in {**SMALL, **own}.items() if field in field_names(name)})
+
+
+@pytest.fixture(params=[*CONFIGS, *VARIANTS])
 def method(request: pytest.FixtureRequest) -> Method:
-    return create_method(CONFIGS[request.param])
+    return create_method(make_config(request.param))
+
+
+@pytest.fixture(params=CONFIGS)
+def plain_method(request: pytest.FixtureRequest) -> Method:
+    """Return a method by itself: its variants share the code that such a test is about."""
+    return create_method(make_config(request.param))
 
 
 @pytest.fixture(scope="module")
 def world(characters, make_world):
     return make_world(characters)
+
+
+@pytest.fixture(scope="module")
+def blobs(make_blobs) -> dict[int, tuple]:
+    """Return separable classes and their world by the number of channels."""
+    return {channels: make_blobs(channels) for channels in (1, 3)}
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +87,23 @@ def test_gives_one_finite_row_of_logits_a_query(method, world, task):
 
 def test_reports_its_steps_and_losses(method, world, task):
     solution, steps = method.solve(task, world, RANDOMNESS), getattr(method.config, "steps", 0)
-    assert solution.steps == steps
-    losses = (solution.loss_base, solution.loss_support)
-    assert all(np.isfinite(loss) and loss >= 0 for loss in losses) if steps else losses == (None, None)
+    early = bool(getattr(method.config, "early_stop", 0))
+    assert (2 if early else steps) <= solution.steps <= steps
+    for loss, is_there in [
+        (solution.loss_base, "base_batch" in field_names_of(method)), (solution.loss_support, steps > 0)
+    ]:  # fmt: skip
+        assert (loss is not None) == is_there
+        assert loss is None or (np.isfinite(loss) and loss >= 0)
+
+
+def test_shows_what_hallucinated_labels_are_surest_of(method, world, task):
+    top = method.solve(task, world, RANDOMNESS).top_base
+    assert (top is not None) == ("pseudo_label_view" in field_names_of(method))
+    if top is not None:
+        assert top.rows.shape == top.probabilities.shape == (3, 8)
+        assert ((top.probabilities > 0) & (top.probabilities <= 1)).all()
+        assert torch.equal(top.probabilities, top.probabilities.sort(dim=1, descending=True).values)
+        assert all(len(set(rows)) == 8 and set(rows) <= set(range(160)) for rows in top.rows.tolist())
 
 
 def test_same_randomness_gives_the_same_logits_and_another_seed_others(method, world, task):
@@ -79,7 +128,7 @@ def test_leaves_the_shared_world_as_it_was(method, world, task):
         assert torch.equal(tensor, copy)
 
 
-def test_leaves_dropout_of_the_shared_backbone_as_it_was(method, characters, make_world, task):
+def test_leaves_dropout_of_the_shared_backbone_as_it_was(plain_method, characters, make_world, task):
     backbone = ResNet12(1, (4, 6, 8, 8), dropblock_size=2, generator=torch_generator(0, "weights"))
     generator = torch_generator(0, "somebody else's")
     set_generator(backbone, generator)
@@ -87,7 +136,7 @@ def test_leaves_dropout_of_the_shared_backbone_as_it_was(method, characters, mak
     for block in blocks:
         block.n_forwards.fill_(500)
     state = generator.get_state()
-    method.solve(task, make_world(characters, backbone), RANDOMNESS)
+    plain_method.solve(task, make_world(characters, backbone), RANDOMNESS)
     assert [block.n_forwards.item() for block in blocks] == [500, 500]
     assert all(block.generator is generator and block.drop_rate == 0.1 for block in blocks)
     assert torch.equal(generator.get_state(), state)
@@ -118,36 +167,77 @@ def test_each_query_is_judged_alone(method, world, task):
     torch.testing.assert_close(alone, logits[5:6], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("n_way", [2, 4])
-def test_beats_chance_on_separable_classes(method, make_blobs, make_task, channels, n_way):
-    table, world = make_blobs(channels)
+@pytest.mark.parametrize(("channels", "n_way"), [(1, 4), (3, 2)])
+def test_beats_chance_on_separable_classes(method, blobs, make_task, channels, n_way):
+    table, world = blobs[channels]
     solution = method.solve(make_task(table, list(range(n_way)), n_shot=1, n_query=10), world, RANDOMNESS)
     assert solution.logits.shape == (10 * n_way, n_way)
     assert accuracy(solution, n_way) > 0.9
 
 
-def test_permuting_class_labels_permutes_the_columns_of_the_baseline(world, task):
-    method = create_method(CONFIGS["lr"])
+@pytest.mark.parametrize("name", ["lr", "nearest-prototype"])
+def test_permuting_class_labels_permutes_the_columns_of_a_frozen_method(name, world, task):
+    method = create_method(make_config(name))
     renamed = torch.tensor([2, 0, 1])
     logits = method.solve(task, world, RANDOMNESS).logits
     permuted = method.solve(replace(task, support_labels=renamed[task.support_labels]), world, RANDOMNESS).logits
     torch.testing.assert_close(permuted[:, renamed], logits, atol=1e-4, rtol=1e-4)
 
 
-def test_pseudo_labels_come_from_the_very_classifier_of_the_baseline(world, characters, task, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "module"), [("label-halluc", rayfs.methods.label_halluc), ("hard-label", rayfs.methods.hard_label)]
+)
+def test_pseudo_labels_come_from_the_very_classifier_of_the_baseline(
+    name, module, world, characters, task, monkeypatch
+):
     """With the base images as queries, the baseline's logits are the pseudo-logits of the rows that are drawn."""
-    seen = spy_on_pseudo_logits(monkeypatch)
+    seen = spy_on_pseudo_logits(module, monkeypatch)
     everything = replace(task, query_images=characters.take(np.arange(len(characters))))
-    baseline = create_method(CONFIGS["lr"]).solve(everything, world, RANDOMNESS).logits
-    finetuning = create_method(CONFIGS["label-halluc"])
-    finetuning.solve(task, world, RANDOMNESS)
-    sampler = BaseSampler(len(characters), finetuning.config.base_batch, RANDOMNESS.generator("base rows"))
+    baseline = create_method(make_config("lr")).solve(everything, world, RANDOMNESS).logits
+    finetuning = create_method(make_config(name))
+    top = finetuning.solve(task, world, RANDOMNESS).top_base
+    sampler = RowSampler(len(characters), finetuning.config.base_batch, RANDOMNESS.generator("base rows"))
     assert len(seen) == finetuning.config.steps
     for pseudo_logits in seen:
         expected = baseline[sampler.draw()]
         torch.testing.assert_close(pseudo_logits, expected, atol=1e-5, rtol=1e-5)
         assert torch.equal(pseudo_logits.argmax(dim=1), expected.argmax(dim=1))
+    surest = baseline.softmax(1).max(0).values
+    torch.testing.assert_close(top.probabilities[:, 0], surest, atol=1e-5, rtol=1e-5)
+
+
+def test_prototype_logits_equal_a_loop_over_queries_and_classes(world, task):
+    """The unit features of the very views that the baseline is fitted to; two loops."""
+    method = create_method(make_config("nearest-prototype"))
+    views = world.views(task.support_images.repeat(3, 1, 1, 1), RANDOMNESS.generator("support views"))
+    with torch.no_grad():
+        support = [z / z.norm() for z in world.backbone(views).double()]
+        queries = [z / z.norm() for z in world.backbone(world.plain(task.query_images)).double()]
+    labels = task.support_labels.tolist() * 3
+    means = [torch.stack([z for z, label in zip(support, labels, strict=True) if label == k]).mean(0) for k in range(3)]
+    expected = torch.tensor([[-((z - mean) ** 2).sum() for mean in means] for z in queries])
+    torch.testing.assert_close(
+        method.solve(task, world, RANDOMNESS).logits.double(), expected.double(), atol=1e-5, rtol=1e-4
+    )
+
+
+def test_base_images_of_gradient_none_still_move_the_batch_statistics(world, task):
+    """That is what tells the variant from `support-only`, whose support batches are the same but for the base views."""
+    none, alone = (
+        create_method(make_config(spec)).solve(task, world, RANDOMNESS)
+        for spec in ("label-halluc:base-gradient=none", "support-only")
+    )
+    assert not torch.equal(none.logits, alone.logits)
+    assert none.loss_base is not None and alone.loss_base is None
+
+
+def test_each_variant_gives_other_logits_than_its_method(world, task):
+    plain = {name: create_method(make_config(name)).solve(task, world, RANDOMNESS).logits for name in CONFIGS}
+    seen = list(plain.values())
+    for spec in VARIANTS:
+        logits = create_method(make_config(spec)).solve(task, world, RANDOMNESS).logits
+        assert not any(torch.equal(logits, other) for other in seen), spec
+        seen.append(logits)
 
 
 def accuracy(solution: Solution, n_way: int) -> float:
@@ -155,13 +245,5 @@ def accuracy(solution: Solution, n_way: int) -> float:
     return (solution.logits.argmax(dim=1) == labels).float().mean().item()
 
 
-def spy_on_pseudo_logits(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
-    seen: list[torch.Tensor] = []
-    real: Callable[..., torch.Tensor] = rayfs.methods.label_halluc.step
-
-    def spy(network, optimizer, base_x, pseudo_logits, *rest):
-        seen.append(pseudo_logits.clone())
-        return real(network, optimizer, base_x, pseudo_logits, *rest)
-
-    monkeypatch.setattr(rayfs.methods.label_halluc, "step", spy)
-    return seen
+def field_names_of(method: Method) -> set[str]:
+    return {field.name for field in fields(method.config)}

@@ -1,53 +1,121 @@
-"""Label Hallucination against a slow second implementation, written from the equations in float64."""
+"""Every method that finetunes against a slow second implementation, written from the equations in float64."""
 
-import copy
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from label_halluc_oracle import Trace, naive_cross_entropy, naive_distillation, oracle
-from torch import Tensor, nn
+from method_tracing import run_and_trace
+from oracle_assoalign import assoalign_oracle
+from oracle_feature_distill import feature_distill_oracle
+from oracle_finetuning import BLOCKS, FIRST_CONVOLUTION, Episode, Trace
+from oracle_hard_label import hard_label_oracle
+from oracle_label_halluc import label_halluc_oracle
+from oracle_support_only import support_only_oracle
+from torch import Tensor
 
-import rayfs.methods.label_halluc
 from rayfs.backbones import regularisation
 from rayfs.backbones.conv4 import Conv4
 from rayfs.backbones.resnet12 import ResNet12
-from rayfs.methods.label_halluc import LabelHallucination, make_network, make_optimizer, step
+from rayfs.methods.configs import CONFIGS, FinetuneConfig
 from rayfs.methods.method import Solution, Task, World
-from rayfs.methods.recipes import LabelHallucConfig
+from rayfs.methods.recipes import field_names
 from rayfs.randomness import EpisodeRandomness, torch_generator
 
 RANDOMNESS = EpisodeRandomness(seed=5, index=2)
-FIRST_CONVOLUTION = {"conv4": "layer1.0.", "resnet12": "layer1.0.conv1."}
+ORACLES = {
+    "label-halluc": label_halluc_oracle,
+    "hard-label": hard_label_oracle,
+    "feature-distill": feature_distill_oracle,
+    "support-only": support_only_oracle,
+    "assoalign": assoalign_oracle,
+}
 # Raw features have small learning rates: larger steps soon put some unit on the other side of a kink in float32.
-CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "released": ("conv4", {}),
-    "released, resnet12": ("resnet12", {}),
-    "split batch norm": ("conv4", {"batch_norm": "split"}),
-    "split batch norm, resnet12": ("resnet12", {"batch_norm": "split", "dropout": "off"}),
-    "augmented pseudo-labels": ("conv4", {"pseudo_label_view": "augmented"}),
-    "head from the teacher": ("conv4", {"head_init": "logistic-regression"}),
-    "first convolution trained": ("conv4", {"first_conv": "trained"}),
-    "first convolution trained, resnet12": ("resnet12", {"first_conv": "trained", "pseudo_label_view": "augmented"}),
-    "raw features": ("conv4", {"normalize": "off", "lr": 0.005, "head_lr": 0.01}),
-    "no dropout": ("resnet12", {"dropout": "off", "head_init": "logistic-regression"}),
-    "other weights": ("conv4", {"lambda_kl": 3.0, "lambda_ce": 0.25, "temperature": 1.5, "c": 10.0}),
-    "other optimiser": ("conv4", {"momentum": 0.0, "weight_decay": 0.1, "lr": 0.01, "head_lr": 0.2}),
-    "distillation alone": ("conv4", {"lambda_ce": 0.0}),
+RAW: dict[str, Any] = {"normalize": "off", "lr": 0.005, "head_lr": 0.01}
+CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "released": ("label-halluc", "conv4", {}),
+    "released, resnet12": ("label-halluc", "resnet12", {}),
+    "split batch norm": ("label-halluc", "conv4", {"batch_norm": "split"}),
+    "split batch norm, resnet12": ("label-halluc", "resnet12", {"batch_norm": "split", "dropout": "off"}),
+    "augmented pseudo-labels": ("label-halluc", "conv4", {"pseudo_label_view": "augmented"}),
+    "head from the teacher": ("label-halluc", "conv4", {"head_init": "logistic-regression"}),
+    "first convolution trained": ("label-halluc", "conv4", {"first_conv": "trained"}),
+    "first convolution trained, resnet12": (
+        "label-halluc", "resnet12", {"first_conv": "trained", "pseudo_label_view": "augmented"},
+    ),
+    "raw features": ("label-halluc", "conv4", RAW),
+    "no dropout": ("label-halluc", "resnet12", {"dropout": "off", "head_init": "logistic-regression"}),
+    "other weights": ("label-halluc", "conv4", {"lambda_kl": 3.0, "lambda_ce": 0.25, "temperature": 1.5, "c": 10.0}),
+    "other optimiser": ("label-halluc", "conv4", {"momentum": 0.0, "weight_decay": 0.1, "lr": 0.01, "head_lr": 0.2}),
+    "distillation alone": ("label-halluc", "conv4", {"lambda_ce": 0.0}),
     "everything else": (
-        "resnet12",
+        "label-halluc", "resnet12",
         {
             "batch_norm": "split", "pseudo_label_view": "augmented", "head_init": "logistic-regression",
             "first_conv": "trained", "normalize": "off", "lr": 0.001, "head_lr": 0.002,
         },
     ),
+    "base gradient to nothing": ("label-halluc", "conv4", {"base_gradient": "none"}),
+    "base gradient to the head": ("label-halluc", "conv4", {"base_gradient": "head", "lambda_kl": 5.0}),
+    "base gradient to the backbone": ("label-halluc", "conv4", {"base_gradient": "backbone", "lambda_kl": 5.0}),
+    "base gradient to the backbone, raw features": (
+        "label-halluc", "conv4", {**RAW, "base_gradient": "backbone", "batch_norm": "split"},
+    ),
+    "base gradient to the head, split": ("label-halluc", "conv4", {"base_gradient": "head", "batch_norm": "split"}),
+    "related base images": ("label-halluc", "conv4", {"base_subset": "related", "related_classes": 1}),
+    "share of the base images": ("label-halluc", "conv4", {"base_fraction": 0.25}),
+    "imbalanced base images": (
+        "label-halluc", "conv4", {"base_imbalance": "exponential", "imbalance_ratio": 8.0, "base_fraction": 0.5},
+    ),
+    "related images of an imbalanced base set": (
+        "label-halluc", "conv4",
+        {"base_imbalance": "step", "imbalance_ratio": 4.0, "base_subset": "related", "related_classes": 2},
+    ),
+    "support mini-batches": ("label-halluc", "conv4", {"support_batch": 5}),
+    "linear schedule": ("label-halluc", "conv4", {"schedule": "linear"}),
+    "cosine schedule": ("label-halluc", "conv4", {"schedule": "cosine"}),
+    "frozen blocks": ("label-halluc", "conv4", {"frozen_blocks": 2}),
+    "frozen blocks, resnet12, split": (
+        "label-halluc", "resnet12", {"frozen_blocks": 3, "batch_norm": "split", "first_conv": "trained"},
+    ),
+    "early stop": ("label-halluc", "conv4", {"early_stop": 1, "steps": 8, "support_batch": 3}),
+    "support only": ("support-only", "conv4", {}),
+    "support only, resnet12": (
+        "support-only", "resnet12", {"lambda_ce": 0.5, "schedule": "linear", "support_batch": 4},
+    ),
+    "support only from the classifier": ("support-only", "conv4", {"head_init": "logistic-regression", "c": 3.0}),
+    "hard labels": ("hard-label", "conv4", {"lambda_base": 2.0}),
+    "hard labels of augmented views": ("hard-label", "conv4", {"pseudo_label_view": "augmented"}),
+    "hard labels, split, related": (
+        "hard-label", "resnet12", {"batch_norm": "split", "base_subset": "related", "related_classes": 2},
+    ),
+    "feature distillation": ("feature-distill", "conv4", {"lambda_base": 4.0}),
+    "feature distillation, split, resnet12": (
+        "feature-distill", "resnet12", {"batch_norm": "split", "lambda_base": 2.0},
+    ),
+    "alignment": ("assoalign", "conv4", {"related_classes": 2}),
+    "alignment, resnet12": ("assoalign", "resnet12", {"related_classes": 1, "frozen_blocks": 1, "lr": 0.005}),
+    "alignment with arcMax": (
+        "assoalign", "conv4",
+        {"classifier_loss": "arcmax", "arc_scale": 4.0, "arc_margin": 0.3, "related_classes": 2, "lr": 0.005},
+    ),
+    "arcMax from the classifier, no alignment": (
+        "assoalign", "conv4",
+        {
+            "classifier_loss": "arcmax", "centroid_alignment": "off", "head_init": "logistic-regression",
+            "lambda_ce": 0.5, "lr": 0.005, "head_lr": 0.02, "arc_scale": 5.0,
+        },
+    ),
+    "related images without alignment": ("assoalign", "conv4", {"centroid_alignment": "off", "related_classes": 2}),
+    "alignment of support mini-batches": (
+        "assoalign", "conv4", {"support_batch": 3, "steps": 4, "related_classes": 2, "schedule": "cosine"},
+    ),
 }  # fmt: skip
 
 
-def make_config(**changes: Any) -> LabelHallucConfig:
-    return LabelHallucConfig(**{"steps": 5, "support_views": 3, "step_views": 2, "base_batch": 7, **changes})
+def make_config(method: str = "label-halluc", **changes: Any) -> FinetuneConfig:
+    settings = {"steps": 5, "support_views": 3, "step_views": 2, "base_batch": 7, **changes}
+    return CONFIGS[method](**{name: value for name, value in settings.items() if name in field_names(method)})
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +141,18 @@ def short_dropblock_ramp(monkeypatch):
 
 @pytest.mark.parametrize("case", CASES)
 def test_finetuning_equals_the_oracle(case, worlds, task, monkeypatch):
-    backbone, changes = CASES[case]
-    world, config = worlds[backbone], make_config(**changes)
-    found, solution = run_and_trace(task, world, config, monkeypatch)
-    expected, logits = oracle(task, world, config, RANDOMNESS, FIRST_CONVOLUTION[backbone])
+    method, backbone, changes = CASES[case]
+    world, config = worlds[backbone], make_config(method, **changes)
+    found, solution, _ = run_and_trace(task, world, config, RANDOMNESS, monkeypatch)
+    expected, logits = ORACLES[method](Episode(task, world, config, RANDOMNESS, backbone))
+    assert_same_run(found, expected, config)
+    assert_close(solution.logits, logits)
+    assert_solution_tells_the_last_losses(solution, found, has_base=method != "support-only")
+    assert solution.steps == config.steps or config.early_stop
+
+
+def assert_same_run(found: Trace, expected: Trace, config: FinetuneConfig) -> None:
+    assert found.base_rows == expected.base_rows
     for given, wanted in zip(found.pseudo_logits, expected.pseudo_logits, strict=True):
         assert_close(given, wanted, atol=1e-4)
     np.testing.assert_allclose(found.losses, expected.losses, rtol=2e-4, atol=1e-6)
@@ -87,78 +163,13 @@ def test_finetuning_equals_the_oracle(case, worlds, task, monkeypatch):
     assert found.momentum.keys() == buffers.keys()
     for name, wanted in buffers.items():
         assert_close(found.momentum[name], wanted, what=name)
-    assert_close(solution.logits, logits)
-    assert [solution.loss_base, solution.loss_support] == found.losses[-1]
-    assert solution.steps == 5 == len(found.losses)
 
 
-@pytest.mark.parametrize("backbone", ["conv4", "resnet12"])
-def test_frozen_first_convolution_keeps_its_bits_and_everything_else_moves(backbone, worlds, task, monkeypatch):
-    world = worlds[backbone]
-    found, _ = run_and_trace(task, world, make_config(), monkeypatch)
-    unmoved = {
-        name
-        for name, parameter in world.backbone.named_parameters()
-        if torch.equal(parameter, found.state[f"backbone.{name}"])
-    }
-    first = {name for name, _ in world.backbone.named_parameters() if name.startswith(FIRST_CONVOLUTION[backbone])}
-    assert unmoved == first and first
-    n_tensors = len(list(world.backbone.parameters())) + 2
-    assert len(found.momentum) == n_tensors - len(first)
-    if backbone == "resnet12":
-        assert (len(found.momentum), n_tensors) == (49, 50)  # as in the released code
-
-
-def test_passes_over_a_small_base_set_equal_the_oracle(characters, make_task, make_world, task, monkeypatch):
-    """160 base images in batches of 70: the third step starts the second pass."""
-    world = make_world(characters, Conv4(1, width=4, generator=torch_generator(0, "weights")))
-    config = make_config(base_batch=70, steps=3)
-    found, solution = run_and_trace(task, world, config, monkeypatch)
-    expected, logits = oracle(task, world, config, RANDOMNESS, FIRST_CONVOLUTION["conv4"])
-    np.testing.assert_allclose(found.losses, expected.losses, rtol=2e-4)
-    assert_close(solution.logits, logits)
-
-
-@pytest.mark.parametrize("batch_norm", ["joint", "split"])
-def test_first_update_follows_the_finite_differences_of_the_equations(batch_norm, worlds, task):
-    """After one step from rest the momentum buffer is the gradient plus weight decay; no autograd on this side."""
-    world, config = worlds["conv4"], make_config(batch_norm=batch_norm, first_conv="trained", weight_decay=0.02)
-    draw = torch_generator(1, "inputs")
-    base_x, support_x = torch.randn(5, 1, 16, 16, generator=draw), torch.randn(6, 1, 16, 16, generator=draw)
-    pseudo_logits, labels = 4 * torch.randn(5, 3, generator=draw), torch.tensor([0, 1, 2, 0, 1, 2])
-    network = make_network(task, world, RANDOMNESS, config, (torch.empty(0), torch.empty(0)))
-    before = copy.deepcopy(network).double()
-    optimizer = make_optimizer(network, config)
-    step(network, optimizer, base_x, pseudo_logits, support_x, labels, config)
-
-    def objective() -> float:
-        inputs = [base_x.double(), support_x.double()]
-        with torch.no_grad():
-            base, support = before(torch.cat(inputs)).split([5, 6]) if batch_norm == "joint" else map(before, inputs)
-        kl = naive_distillation(base, pseudo_logits.double(), config.temperature)
-        return float(config.lambda_kl * kl + config.lambda_ce * naive_cross_entropy(support, labels))
-
-    for name, parameter in before.named_parameters():
-        moved = network.get_parameter(name)
-        for coordinate in (0, parameter.numel() // 2):
-            flat = parameter.data.view(-1)
-            slope = central_difference(objective, flat, coordinate)
-            expected = slope + 0.02 * flat[coordinate].item()
-            buffer = optimizer.state[moved]["momentum_buffer"].reshape(-1)[coordinate].item()
-            assert buffer == pytest.approx(expected, rel=2e-3, abs=2e-6), name
-            rate = config.head_lr if name.startswith("1.") else config.lr
-            taken = flat[coordinate].item() - moved.detach().reshape(-1)[coordinate].item()
-            assert taken == pytest.approx(rate * expected, rel=5e-3, abs=2e-7), name
-
-
-def central_difference(objective: Callable[[], float], flat: Tensor, coordinate: int, width: float = 1e-6) -> float:
-    kept = flat[coordinate].item()
-    flat[coordinate] = kept + width
-    above = objective()
-    flat[coordinate] = kept - width
-    below = objective()
-    flat[coordinate] = kept
-    return (above - below) / (2 * width)
+def assert_solution_tells_the_last_losses(solution: Solution, found: Trace, has_base: bool) -> None:
+    assert solution.steps == len(found.losses)
+    loss_base, loss_support = found.losses[-1]
+    assert solution.loss_support == loss_support
+    assert solution.loss_base == (loss_base if has_base else None)
 
 
 def assert_close(given: Tensor, wanted: Tensor, atol: float = 3e-5, what: str = "") -> None:
@@ -167,29 +178,54 @@ def assert_close(given: Tensor, wanted: Tensor, atol: float = 3e-5, what: str = 
     )
 
 
-def run_and_trace(
-    task: Task, world: World, config: LabelHallucConfig, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Trace, Solution]:
-    """Solve with the code under test, noting what every step was given and did."""
-    trace, last = Trace(), {}
+def test_early_stop_takes_the_steps_of_the_oracle_and_fewer_than_it_may(worlds, task, monkeypatch):
+    method, backbone, changes = CASES["early stop"]
+    found, solution, _ = run_and_trace(task, worlds[backbone], make_config(method, **changes), RANDOMNESS, monkeypatch)
+    assert 2 <= solution.steps == len(found.losses) < changes["steps"]
+    totals = [sum(losses) for losses in found.losses]
+    assert totals[-1] >= totals[-2] and totals[:-1] == sorted(totals[:-1], reverse=True)
 
-    def spy(
-        network: nn.Sequential, optimizer: torch.optim.SGD, base_x: Tensor, pseudo_logits: Tensor, *rest: Any
-    ) -> Tensor:
-        losses = step(network, optimizer, base_x, pseudo_logits, *rest)
-        trace.pseudo_logits.append(pseudo_logits.clone())
-        trace.losses.append(losses.tolist())
-        last.update(network=network, optimizer=optimizer)
-        return losses
 
-    monkeypatch.setattr(rayfs.methods.label_halluc, "step", spy)
-    solution = LabelHallucination(config).solve(task, world, RANDOMNESS)
-    backbone, head = last["network"]
-    named = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict(keep_vars=True).items()}
-    named |= {"head.weight": head.linear.weight, "head.bias": head.linear.bias}
-    for name, tensor in named.items():
-        trace.state[name] = tensor.detach().clone()
-        buffer = last["optimizer"].state.get(tensor, {}).get("momentum_buffer")
-        if buffer is not None:
-            trace.momentum[name] = buffer.clone()
-    return trace, solution
+@pytest.mark.parametrize(
+    ("backbone", "n_blocks"), [("conv4", 0), ("resnet12", 0), ("conv4", 1), ("conv4", 3), ("resnet12", 2)]
+)
+@pytest.mark.parametrize("method", ["label-halluc", "assoalign"])
+def test_what_is_frozen_keeps_its_bits_and_everything_else_moves(backbone, n_blocks, method, worlds, task, monkeypatch):
+    world = worlds[backbone]
+    config = make_config(method, steps=2, frozen_blocks=n_blocks)
+    found, _, _ = run_and_trace(task, world, config, RANDOMNESS, monkeypatch)
+    unmoved = {
+        name
+        for name, tensor in world.backbone.state_dict().items()
+        if torch.equal(tensor, found.state[f"backbone.{name}"])
+    }
+    frozen = tuple(BLOCKS[backbone][:n_blocks])
+    first = FIRST_CONVOLUTION[backbone]
+    parameters = dict(world.backbone.named_parameters())
+    expected = {name for name in world.backbone.state_dict() if name.startswith(frozen)} if frozen else set()
+    first_weights = {name for name in parameters if name.startswith(first)}
+    assert first_weights and unmoved == expected | first_weights
+    n_tensors = len(parameters) + 2
+    assert len(found.momentum) == n_tensors - len(unmoved & parameters.keys())
+    if (backbone, n_blocks) == ("resnet12", 0):
+        assert (len(found.momentum), n_tensors) == (49, 50)  # as in the released code
+
+
+@pytest.mark.parametrize("method", ["label-halluc", "feature-distill"])
+def test_passes_over_a_small_base_set_equal_the_oracle(method, characters, make_world, task, monkeypatch):
+    """160 base images in batches of 70: the third step starts the second pass."""
+    world = make_world(characters, Conv4(1, width=4, generator=torch_generator(0, "weights")))
+    config = make_config(method, base_batch=70, steps=3)
+    found, solution, _ = run_and_trace(task, world, config, RANDOMNESS, monkeypatch)
+    expected, logits = ORACLES[method](Episode(task, world, config, RANDOMNESS, "conv4"))
+    assert found.base_rows == expected.base_rows
+    assert not set(found.base_rows[0]) & set(found.base_rows[1])
+    np.testing.assert_allclose(found.losses, expected.losses, rtol=2e-4)
+    assert_close(solution.logits, logits)
+
+
+def test_batch_is_the_whole_base_set_where_fewer_images_are_related(worlds, task, monkeypatch):
+    config = make_config(base_subset="related", related_classes=1, base_batch=100, steps=1)
+    found, _, _ = run_and_trace(task, worlds["conv4"], config, RANDOMNESS, monkeypatch)
+    expected, _ = label_halluc_oracle(Episode(task, worlds["conv4"], config, RANDOMNESS, "conv4"))
+    assert found.base_rows == expected.base_rows and 0 < len(found.base_rows[0]) < 100

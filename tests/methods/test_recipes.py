@@ -1,21 +1,22 @@
-"""Recipes: the released numbers as a table, overrides, and what a config refuses."""
+"""Recipes: the released numbers as tables, and which settings go before which."""
+
+from typing import Any
 
 import pytest
 
-from rayfs.errors import InputError
-from rayfs.methods.frozen import FrozenLogisticRegression
-from rayfs.methods.label_halluc import LabelHallucination
+from rayfs.methods.configs import BASELINE, CONFIGS, FinetuneConfig, MethodConfig
 from rayfs.methods.recipes import (
-    BASELINE,
-    METHODS,
-    FrozenConfig,
-    LabelHallucConfig,
+    BENCHMARK_RECIPES,
+    RECIPES,
     default_protocol,
-    label_halluc_config,
+    method_configs,
     released_steps,
     released_support_views,
+    resolve,
 )
 from rayfs.methods.registry import create_method
+
+FINETUNING = [name for name, config in CONFIGS.items() if issubclass(config, FinetuneConfig)]
 
 
 @pytest.mark.parametrize(
@@ -25,15 +26,41 @@ from rayfs.methods.registry import create_method
         ("cifar-fs", 1, 921),  # 3 epochs
         ("fc100", 5, 288),  # 36,000 base images, 1 epoch
         ("fc100", 1, 1440),  # 5 epochs
-        ("cifar-fs", 10, 307),
         ("cifar-fs", 3, 921),
         ("folder", 5, 300),  # the paper's "about 300"
         ("folder", 1, 300),
     ],
 )
-def test_released_steps(benchmark, n_shot, steps):
-    assert released_steps(benchmark, n_shot) == steps
-    assert label_halluc_config(benchmark, 5, n_shot, {}).steps == steps
+def test_released_steps_of_5_way_episodes(benchmark, n_shot, steps):
+    assert released_steps(benchmark, 5, n_shot, 125) == steps
+    for name in ("label-halluc", "feature-distill"):
+        assert resolve(name, benchmark, 5, n_shot, {}).steps == steps
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "n_way", "n_shot", "views", "base_batch", "steps"),
+    [
+        ("cifar-fs", 10, 5, 5, 250, 306),  # 2 * (38,400 // 250)
+        ("fc100", 10, 5, 5, 250, 288),
+        ("cifar-fs", 20, 10, 1, 200, 384),
+        ("fc100", 20, 10, 1, 200, 360),
+        ("folder", 10, 5, 5, 250, 300),
+        ("folder", 20, 10, 1, 200, 300),
+        ("cifar-fs", 5, 5, 5, 125, 307),
+        ("fc100", 5, 1, 25, 125, 1440),
+    ],
+)
+def test_released_settings_of_every_protocol(benchmark, n_way, n_shot, views, base_batch, steps):
+    config = resolve("label-halluc", benchmark, n_way, n_shot, {})
+    assert (config.support_views, config.step_views) == (views, views)
+    assert (config.base_batch, config.steps) == (base_batch, steps)
+
+
+@pytest.mark.parametrize("benchmark", ["cifar-fs", "fc100", "folder"])
+@pytest.mark.parametrize(("n_way", "n_shot"), [(5, 1), (5, 5), (10, 5), (20, 10)])
+@pytest.mark.parametrize(("name", "steps"), [("support-only", 300), ("hard-label", 300), ("assoalign", 100)])
+def test_ablations_take_the_papers_steps_under_every_protocol(benchmark, n_way, n_shot, name, steps):
+    assert resolve(name, benchmark, n_way, n_shot, {}).steps == steps
 
 
 @pytest.mark.parametrize(
@@ -46,37 +73,32 @@ def test_released_steps_are_whole_batches_of_125(n_base, epochs, steps):
 @pytest.mark.parametrize(("n_shot", "views"), [(1, 25), (2, 12), (5, 5), (9, 3), (10, 1), (20, 1)])
 def test_released_support_views(n_shot, views):
     assert released_support_views(n_shot) == views
+    assert all(resolve(name, "cifar-fs", 5, n_shot, {}).support_views == views for name in CONFIGS)
 
 
+@pytest.mark.parametrize("name", [name for name in FINETUNING if name != "support-only"])
 @pytest.mark.parametrize(("n_way", "n_shot", "base_batch"), [(5, 5, 125), (5, 1, 125), (10, 5, 250), (20, 10, 200)])
-def test_base_batch_is_as_large_as_the_support_batch(n_way, n_shot, base_batch):
-    assert label_halluc_config("cifar-fs", n_way, n_shot, {}).base_batch == base_batch
+def test_base_batch_is_as_large_as_the_support_batch(name, n_way, n_shot, base_batch):
+    assert resolve(name, "cifar-fs", n_way, n_shot, {}).base_batch == base_batch
 
 
-def test_base_batch_follows_given_support_views():
-    assert label_halluc_config("cifar-fs", 5, 5, {"support_views": 2}).base_batch == 50
-    assert label_halluc_config("cifar-fs", 5, 5, {"support_views": 2, "base_batch": 7}).base_batch == 7
+@pytest.mark.parametrize(
+    ("given", "views", "step_views", "base_batch"),
+    [
+        ({"support_views": 2}, 2, 2, 50),
+        ({"support_views": 2, "base_batch": 7}, 2, 2, 7),
+        ({"step_views": 1}, 5, 1, 25),
+        ({"step_views": 1, "support_views": 3}, 3, 1, 25),
+    ],
+)
+def test_base_batch_follows_the_views_of_a_step(given, views, step_views, base_batch):
+    config = resolve("label-halluc", "cifar-fs", 5, 5, given)
+    assert (config.support_views, config.step_views, config.base_batch) == (views, step_views, base_batch)
 
 
-def test_base_batch_follows_the_views_of_a_step_where_they_are_fewer():
-    config = label_halluc_config("cifar-fs", 5, 1, {"step_views": 5})
-    assert (config.support_views, config.step_views, config.base_batch) == (25, 5, 25)
-
-
-def test_given_values_win_and_none_means_not_given():
-    config = label_halluc_config("omniglot", 10, 1, {"steps": None, "lr": 0.1, "first_conv": "trained"})
-    assert (config.steps, config.lr, config.first_conv) == (40, 0.1, "trained")
-    assert config == label_halluc_config("omniglot-one-shot", 10, 1, {"lr": 0.1, "first_conv": "trained"})
-
-
-def test_defaults_are_those_of_the_released_code():
-    config = LabelHallucConfig(steps=307, support_views=5, step_views=5, base_batch=125)
-    numbers = (config.temperature, config.lambda_kl, config.lambda_ce, config.lr, config.head_lr)
-    assert numbers == (4.0, 1.0, 1.0, 0.025, 0.05)
-    assert (config.momentum, config.weight_decay, config.c) == (0.9, 5e-4, 1.0)
-    words = (config.first_conv, config.head_init, config.batch_norm, config.pseudo_label_view)
-    assert words == ("frozen", "random", "joint", "plain")
-    assert (config.dropout, config.normalize) == ("on", "on")
+def test_many_way_steps_follow_a_given_base_batch():
+    assert resolve("label-halluc", "cifar-fs", 10, 5, {"base_batch": 100}).steps == 768
+    assert resolve("label-halluc", "cifar-fs", 5, 5, {"base_batch": 100}).steps == 307
 
 
 def test_protocol_of_an_unknown_benchmark_is_the_literatures():
@@ -84,51 +106,69 @@ def test_protocol_of_an_unknown_benchmark_is_the_literatures():
     assert default_protocol("omniglot-one-shot")["n_way"] == 20
 
 
+def test_each_config_has_its_method_and_the_baseline_comes_first():
+    assert next(iter(CONFIGS)) == BASELINE == "lr"
+    kinds = set()
+    for name in CONFIGS:
+        config = resolve(name, "cifar-fs", 5, 5, {})
+        method = create_method(config)
+        assert type(config) is CONFIGS[name] and method.config is config
+        kinds.add(type(method))
+    assert len(kinds) == len(CONFIGS) == 7
+
+
+def configs(*specs: str, benchmark: str = "cifar-fs", **given: Any) -> dict[str, MethodConfig]:
+    return method_configs(specs, benchmark, 5, 5, given)
+
+
+def test_plain_methods_have_their_released_settings_under_their_names_in_the_order_asked_for():
+    found = configs("label-halluc", "lr", "assoalign")
+    assert list(found) == ["label-halluc", "lr", "assoalign"]
+    assert found == {name: resolve(name, "cifar-fs", 5, 5, {}) for name in found}
+
+
+def test_omniglot_has_settings_of_its_own_for_methods_that_have_such_settings():
+    for name in FINETUNING:
+        config = resolve(name, "omniglot", 10, 1, {})
+        assert (config.steps, config.step_views, config.lr) == (40, 5, 0.1)
+        assert (config.head_init, config.support_views) == ("logistic-regression", 25)
+        assert config == resolve(name, "omniglot-one-shot", 10, 1, {})
+    assert resolve("lr", "omniglot", 10, 1, {}) == resolve("lr", "cifar-fs", 10, 1, {})
+
+
 @pytest.mark.parametrize(
-    ("field", "value", "expected"),
+    ("benchmark", "recipe", "given", "spec", "steps"),
     [
-        *((name, 0, "at least 1") for name in ("steps", "support_views", "step_views", "base_batch")),
-        *((name, 0.0, "a positive number") for name in ("temperature", "lr", "head_lr", "c")),
-        *((name, float("nan"), "a positive number") for name in ("temperature", "lr", "head_lr", "c")),
-        ("lr", float("inf"), "a positive number"),
-        *((name, -1e-3, "zero or a positive number") for name in ("lambda_kl", "lambda_ce", "weight_decay")),
-        ("lambda_kl", float("nan"), "zero or a positive number"),
-        ("momentum", 1.0, "0 or more, and less than 1"),
-        ("momentum", -0.1, "0 or more, and less than 1"),
-        ("first_conv", "thawed", "frozen or trained"),
-        ("head_init", "zero", "random or logistic-regression"),
-        ("batch_norm", "apart", "joint or split"),
-        ("pseudo_label_view", "both", "plain or augmented"),
-        ("dropout", "0.1", "on or off"),
-        ("normalize", "l2", "on or off"),
+        ("cifar-fs", "released", {}, "label-halluc", 307),
+        ("omniglot", "released", {}, "label-halluc", 40),
+        ("omniglot", "hasty", {}, "label-halluc", 11),
+        ("omniglot", "hasty", {"steps": 22}, "label-halluc", 22),
+        ("omniglot", "hasty", {"steps": 22}, "label-halluc:steps=33", 33),
+        ("omniglot", "hasty", {}, "label-halluc:steps=33", 33),
+        ("omniglot", "released", {"steps": 22}, "label-halluc", 22),
+        ("cifar-fs", "hasty", {}, "label-halluc:lr=0.5", 11),
     ],
 )
-def test_impossible_setting_is_refused_with_its_name_value_and_what_was_expected(field, value, expected):
-    with pytest.raises(InputError) as refusal:
-        LabelHallucConfig(**{"steps": 1, "support_views": 1, "step_views": 1, "base_batch": 1, field: value})
-    message = str(refusal.value)
-    assert message.startswith(f"{field} is ") and str(value) in message and message.endswith(f"expected {expected}")
+def test_variant_goes_before_flag_before_recipe_before_benchmark(benchmark, recipe, given, spec, steps, monkeypatch):
+    monkeypatch.setitem(RECIPES, "hasty", {"steps": 11})
+    assert method_configs([spec], benchmark, 5, 5, given, recipe)[spec].steps == steps
 
 
-@pytest.mark.parametrize(("field", "value"), [("support_views", 0), ("c", 0.0), ("c", float("nan"))])
-def test_impossible_setting_of_the_baseline_is_refused(field, value):
-    with pytest.raises(InputError, match=f"^{field} is {value}; expected "):
-        FrozenConfig(**{"support_views": 1, field: value})
+def test_what_goes_first_leaves_the_other_settings_as_they_were(monkeypatch):
+    monkeypatch.setitem(RECIPES, "hasty", {"steps": 11, "momentum": 0.5, "lr": 0.3})
+    monkeypatch.setitem(BENCHMARK_RECIPES, "pictures", {"steps": 9, "momentum": 0.1, "lr": 0.2, "c": 7.0})
+    spec = "label-halluc:steps=33"
+    config = method_configs([spec], "pictures", 5, 5, {"momentum": 0.7}, "hasty")[spec]
+    assert (config.steps, config.momentum, config.lr, config.c) == (33, 0.7, 0.3, 7.0)
 
 
-@pytest.mark.parametrize("field", ["lambda_kl", "lambda_ce", "weight_decay", "momentum"])
-def test_zero_switches_a_term_off(field):
-    assert (
-        getattr(
-            LabelHallucConfig(**{"steps": 1, "support_views": 1, "step_views": 1, "base_batch": 1, field: 0.0}), field
-        )
-        == 0
-    )
+def test_a_flag_reaches_every_method_that_has_the_setting_and_no_other():
+    found = configs("lr", "label-halluc", "support-only", lr=0.5)
+    assert found["label-halluc"].lr == found["support-only"].lr == 0.5
+    assert found["lr"] == resolve("lr", "cifar-fs", 5, 5, {})
 
 
-def test_each_config_has_its_method_and_the_baseline_comes_first():
-    assert METHODS[0] == BASELINE == "lr"
-    finetuning = LabelHallucConfig(steps=1, support_views=1, step_views=1, base_batch=1)
-    assert isinstance(create_method(FrozenConfig(support_views=1)), FrozenLogisticRegression)
-    assert isinstance(create_method(finetuning), LabelHallucination)
-    assert create_method(finetuning).config is finetuning
+def test_a_variant_stands_beside_its_method_and_only_it_has_the_setting():
+    found = configs("label-halluc", "label-halluc:base-gradient=head,steps=100", "label-halluc:steps=100")
+    assert [config.steps for config in found.values()] == [307, 100, 100]
+    assert [config.base_gradient for config in found.values()] == ["both", "head", "both"]

@@ -7,14 +7,24 @@ from torch import nn
 from rayfs.backbones.conv4 import Conv4
 from rayfs.backbones.regularisation import DropBlock, Dropout
 from rayfs.backbones.resnet12 import ResNet12
-from rayfs.methods.label_halluc import make_network, make_optimizer, running_statistics_kept, step
+from rayfs.engine.distillation import distillation_loss
+from rayfs.methods.configs import LabelHallucConfig
+from rayfs.methods.finetuning import Batch, make_network, make_optimizer, running_statistics_kept, step
 from rayfs.methods.method import Task
-from rayfs.methods.recipes import LabelHallucConfig
 from rayfs.randomness import EpisodeRandomness, torch_generator
 
 RANDOMNESS = EpisodeRandomness(seed=0, index=0)
 DRAW = torch_generator(0, "inputs")
 BASE_X, SUPPORT_X = torch.randn(6, 1, 16, 16, generator=DRAW), 3 + torch.randn(4, 1, 16, 16, generator=DRAW)
+
+
+BATCH = Batch(
+    support_x=SUPPORT_X, support_labels=torch.tensor([0, 1, 0, 1]), base_rows=torch.arange(6).numpy(), base_x=BASE_X
+)
+
+
+def base_loss(batch: Batch, features: torch.Tensor, head: nn.Module) -> torch.Tensor:
+    return distillation_loss(head(features), torch.zeros(6, 2), 4.0)
 
 
 def make_config(**changes) -> LabelHallucConfig:
@@ -41,7 +51,7 @@ def resnet12() -> nn.Module:
 
 def test_network_is_a_trainable_copy_in_training_mode(characters, make_world, task):
     backbone = conv4()
-    network = network_of(backbone, characters, make_world, task)
+    network = network_of(backbone, characters, make_world, task, first_conv="trained")
     assert all(module.training for module in network.modules())
     assert all(parameter.requires_grad for parameter in network.parameters())
     shared = {parameter.data_ptr() for parameter in backbone.parameters()}
@@ -70,6 +80,33 @@ def test_head_starts_at_random_or_from_the_teacher(characters, make_world, task)
     assert copied.weight.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]] and copied.bias.tolist() == [3, -3]
 
 
+def test_head_that_starts_from_a_classifier_needs_one(characters, make_world, task):
+    config = make_config(head_init="logistic-regression")
+    with pytest.raises(AssertionError, match="needs one"):
+        make_network(task, make_world(characters, conv4()), RANDOMNESS, config, None)
+
+
+@pytest.mark.parametrize("frozen_blocks", [0, 1, 3])
+@pytest.mark.parametrize(("first_conv", "first_trains"), [("frozen", False), ("trained", True)])
+def test_what_is_frozen_takes_no_gradient_and_what_is_trained_has_its_own_rate(
+    characters, make_world, task, first_conv, first_trains, frozen_blocks
+):
+    changes = {"first_conv": first_conv, "frozen_blocks": frozen_blocks, "lr": 0.5, "head_lr": 0.25}
+    network = network_of(conv4(), characters, make_world, task, **changes)
+    backbone, head = network
+    layers = [backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4]
+    assert [layer.training for layer in layers] == [i >= frozen_blocks for i in range(4)]
+    assert all(module.training == layer.training for layer in layers for module in layer.modules())
+    for i, layer in enumerate(layers):
+        for name, parameter in layer.named_parameters():
+            first = i == 0 and name.startswith("0.")
+            assert parameter.requires_grad == (i >= frozen_blocks and (first_trains or not first)), name
+    body, top = make_optimizer(network, make_config(**changes)).param_groups
+    assert (body["lr"], top["lr"], body["momentum"], top["weight_decay"]) == (0.5, 0.25, 0.9, 5e-4)
+    assert {id(p) for p in body["params"]} == {id(p) for p in backbone.parameters() if p.requires_grad}
+    assert {id(p) for p in top["params"]} == {id(p) for p in head.parameters()}
+
+
 @pytest.mark.parametrize(("batch_norm", "seen"), [("joint", torch.cat([BASE_X, SUPPORT_X])), ("split", BASE_X)])
 def test_running_statistics_come_from_the_whole_batch_or_from_base_images_alone(
     characters, make_world, task, batch_norm, seen
@@ -80,8 +117,7 @@ def test_running_statistics_come_from_the_whole_batch_or_from_base_images_alone(
     before_mean, before_var = norm.running_mean.clone(), norm.running_var.clone()
     with torch.no_grad():
         maps = convolution(seen).transpose(0, 1).flatten(1)
-    pseudo_logits, labels = torch.zeros(6, 2), torch.tensor([0, 1, 0, 1])
-    step(network, make_optimizer(network, config), BASE_X, pseudo_logits, SUPPORT_X, labels, config)
+    step(network, make_optimizer(network, config), BATCH, config, base_loss)
     torch.testing.assert_close(norm.running_mean, 0.9 * before_mean + 0.1 * maps.mean(1), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(norm.running_var, 0.9 * before_var + 0.1 * maps.var(1), atol=1e-5, rtol=1e-4)
     assert norm.num_batches_tracked == 1
@@ -90,8 +126,8 @@ def test_running_statistics_come_from_the_whole_batch_or_from_base_images_alone(
 def test_step_returns_the_losses_before_the_step(characters, make_world, task):
     config = make_config()
     network = network_of(conv4(), characters, make_world, task)
-    optimizer, labels = make_optimizer(network, config), torch.tensor([0, 1, 0, 1])
-    losses = [step(network, optimizer, BASE_X, torch.zeros(6, 2), SUPPORT_X, labels, config) for _ in range(8)]
+    optimizer = make_optimizer(network, config)
+    losses = [step(network, optimizer, BATCH, config, base_loss, base_weight=0.5) for _ in range(8)]
     assert all(pair.shape == (2,) and not pair.requires_grad for pair in losses)
     assert losses[-1][1] < losses[0][1]
 

@@ -1,17 +1,17 @@
-"""Base mini-batches: passes without replacement, incomplete batches dropped."""
+"""Mini-batches of rows: passes without replacement, incomplete batches dropped."""
 
 import pytest
 import torch
 
-from rayfs.methods.label_halluc import BaseSampler
+from rayfs.methods.base_rows import RowSampler
 from rayfs.randomness import torch_generator
 
 
-def sampler(n_rows: int, batch: int, seed: int = 0) -> BaseSampler:
-    return BaseSampler(n_rows, batch, torch_generator(seed, "base rows"))
+def sampler(n_rows: int, batch: int, seed: int = 0) -> RowSampler:
+    return RowSampler(n_rows, batch, torch_generator(seed, "base rows"))
 
 
-def one_pass(drawer: BaseSampler, n_batches: int) -> torch.Tensor:
+def one_pass(drawer: RowSampler, n_batches: int) -> torch.Tensor:
     return torch.cat([drawer.draw() for _ in range(n_batches)])
 
 
@@ -54,6 +54,6 @@ def test_batch_of_all_rows_is_a_permutation_each_time():
         assert sorted(drawer.draw().tolist()) == [0, 1, 2, 3, 4]
 
 
-def test_batch_larger_than_the_base_set_is_refused():
-    with pytest.raises(ValueError, match="a batch of 6 base images was asked of 5"):
+def test_batch_larger_than_all_rows_is_refused():
+    with pytest.raises(ValueError, match="a batch of 6 images was asked of 5"):
         sampler(5, 6)

@@ -1,0 +1,23 @@
+"""Build the report of a run again, from its directory: report.html, table.csv, table.md and table.tex.
+
+    python jobs/report.py runs/omniglot
+    python jobs/report.py s3://bucket/runs/omniglot --out omniglot.html
+
+With --out nothing is written into the run. Pictures come from the image cache (RAYFS_CACHE); where it lacks them, the
+report says how to get them and has everything else. Exit code 0: done, 2: wrong input.
+"""
+
+import sys
+
+from rayfs.command_line import run_job
+from rayfs.evaluation.report.config import ReportConfig
+
+
+def main(config: ReportConfig) -> int:
+    from rayfs.evaluation.report.job import run_report  # torch takes seconds to import
+
+    return run_report(config)
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(main, ReportConfig, __doc__))

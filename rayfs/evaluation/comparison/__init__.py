@@ -1,0 +1,1 @@
+"""Comparison of two runs or methods, episode by episode."""

@@ -1,0 +1,129 @@
+"""Settings: their defaults, and what each refuses."""
+
+from typing import Any
+
+import pytest
+
+from rayfs.errors import InputError
+from rayfs.methods.configs import (
+    CONFIGS,
+    AssoAlignConfig,
+    FeatureDistillConfig,
+    FrozenConfig,
+    HardLabelConfig,
+    LabelHallucConfig,
+    PrototypeConfig,
+    SupportOnlyConfig,
+)
+from rayfs.methods.recipes import field_names
+
+LEAST = {"steps": 1, "support_views": 1, "step_views": 1, "base_batch": 1}
+
+
+def make(kind: type, **changes: Any) -> Any:
+    name = next(name for name, config in CONFIGS.items() if config is kind)
+    return kind(**{field: value for field, value in {**LEAST, **changes}.items() if field in field_names(name)})
+
+
+def test_defaults_are_those_of_the_released_code():
+    config = LabelHallucConfig(steps=307, support_views=5, step_views=5, base_batch=125)
+    numbers = (config.temperature, config.lambda_kl, config.lambda_ce, config.lr, config.head_lr)
+    assert numbers == (4.0, 1.0, 1.0, 0.025, 0.05)
+    assert (config.momentum, config.weight_decay, config.c) == (0.9, 5e-4, 1.0)
+    words = (config.first_conv, config.head_init, config.batch_norm, config.pseudo_label_view)
+    assert words == ("frozen", "random", "joint", "plain")
+    assert (config.dropout, config.normalize, config.schedule) == ("on", "on", "constant")
+    assert (config.support_batch, config.early_stop, config.frozen_blocks) == (None, 0, 0)
+    assert (config.base_gradient, config.base_subset, config.related_classes) == ("both", "all", 10)
+    assert (config.base_fraction, config.base_imbalance, config.imbalance_ratio) == (1.0, "none", 1.0)
+
+
+def test_defaults_of_the_other_methods():
+    align = make(AssoAlignConfig)
+    assert (align.classifier_loss, align.centroid_alignment, align.related_classes) == ("softmax", "on", 10)
+    assert (align.arc_scale, align.arc_margin) == (15.0, 0.001)
+    assert make(HardLabelConfig).lambda_base == make(FeatureDistillConfig).lambda_base == 1.0
+    assert make(FrozenConfig).c == make(SupportOnlyConfig).c == 1.0
+
+
+FINETUNING = [
+    *((name, 0, "at least 1") for name in ("steps", "support_views", "step_views", "support_batch")),
+    *((name, -1, "at least 0") for name in ("early_stop", "frozen_blocks")),
+    *((name, 0.0, "a positive number") for name in ("lr", "head_lr", "c")),
+    *((name, float("nan"), "a positive number") for name in ("lr", "head_lr", "c")),
+    ("lr", float("inf"), "a positive number"),
+    *((name, -1e-3, "zero or a positive number") for name in ("lambda_ce", "weight_decay")),
+    ("lambda_ce", float("nan"), "zero or a positive number"),
+    ("momentum", 1.0, "0 or more, and less than 1"),
+    ("momentum", -0.1, "0 or more, and less than 1"),
+    ("momentum", float("nan"), "0 or more, and less than 1"),
+    ("schedule", "step", "constant or linear or cosine"),
+    ("first_conv", "thawed", "frozen or trained"),
+    ("head_init", "zero", "random or logistic-regression"),
+    ("dropout", "0.1", "on or off"),
+    ("normalize", "l2", "on or off"),
+]
+ON_BASE_IMAGES = [
+    *((name, 0, "at least 1") for name in ("base_batch", "related_classes")),
+    ("batch_norm", "apart", "joint or split"),
+    ("base_subset", "some", "all or related"),
+    *(("base_fraction", value, "more than 0, and at most 1") for value in (0.0, 1.01, -1.0, float("nan"))),
+    *(("imbalance_ratio", value, "1 or more") for value in (0.5, float("inf"), float("nan"))),
+    ("base_imbalance", "linear", "none or step or exponential"),
+]
+OWN = {
+    LabelHallucConfig: [
+        *(("temperature", value, "a positive number") for value in (0.0, float("nan"), float("inf"))),
+        *(("lambda_kl", value, "zero or a positive number") for value in (-1.0, float("nan"))),
+        ("base_gradient", "neither", "none or head or backbone or both"),
+        ("pseudo_label_view", "both", "plain or augmented"),
+    ],
+    HardLabelConfig: [
+        ("lambda_base", -1.0, "zero or a positive number"), ("pseudo_label_view", "both", "plain or augmented"),
+    ],
+    FeatureDistillConfig: [("lambda_base", float("inf"), "zero or a positive number")],
+    SupportOnlyConfig: [],
+    AssoAlignConfig: [
+        *((name, 0, "at least 1") for name in ("base_batch", "related_classes")),
+        ("classifier_loss", "arcface", "softmax or arcmax"),
+        ("centroid_alignment", "yes", "on or off"),
+        ("arc_scale", 0.0, "a positive number"),
+        ("arc_margin", -0.1, "zero or a positive number"),
+    ],
+    FrozenConfig: [
+        ("support_views", 0, "at least 1"), ("c", 0.0, "a positive number"), ("c", float("nan"), "a positive number"),
+    ],
+    PrototypeConfig: [("support_views", 0, "at least 1")],
+}  # fmt: skip
+REFUSED = [
+    *((kind, *case) for kind, cases in OWN.items() for case in cases),
+    *((kind, *case) for kind in OWN if kind not in (FrozenConfig, PrototypeConfig) for case in FINETUNING),
+    *((kind, *case) for kind in (LabelHallucConfig, HardLabelConfig, FeatureDistillConfig) for case in ON_BASE_IMAGES),
+]
+
+
+@pytest.mark.parametrize(("kind", "field", "value", "expected"), REFUSED)
+def test_impossible_setting_is_refused_with_its_name_value_and_what_was_expected(kind, field, value, expected):
+    with pytest.raises(InputError) as refusal:
+        make(kind, **{field: value})
+    message = str(refusal.value)
+    assert message.startswith(f"{field} is ") and str(value) in message and message.endswith(f"expected {expected}")
+
+
+@pytest.mark.parametrize("kind", [LabelHallucConfig, HardLabelConfig, FeatureDistillConfig])
+@pytest.mark.parametrize(("form", "ratio"), [("none", 2.0), ("step", 1.0), ("exponential", 1.0)])
+def test_imbalance_without_a_ratio_and_a_ratio_without_a_form_are_refused(kind, form, ratio):
+    with pytest.raises(InputError, match=f"base_imbalance is '{form}' with imbalance_ratio {ratio:g}: one without the"):
+        make(kind, base_imbalance=form, imbalance_ratio=ratio)
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [
+        *((LabelHallucConfig, field) for field in ("lambda_kl", "lambda_ce", "weight_decay", "momentum")),
+        (HardLabelConfig, "lambda_base"), (FeatureDistillConfig, "lambda_base"), (AssoAlignConfig, "arc_margin"),
+        (SupportOnlyConfig, "early_stop"),
+    ],
+)  # fmt: skip
+def test_zero_switches_a_term_off(kind, field):
+    assert getattr(make(kind, **{field: 0.0}), field) == 0
