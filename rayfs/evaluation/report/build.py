@@ -12,6 +12,7 @@ from typing import Any
 
 from rayfs.benchmarks.manifest import EpisodeManifest, decode_manifest
 from rayfs.errors import InputError
+from rayfs.evaluation.joint_summary import joint_cells, summarise_joint
 from rayfs.evaluation.report import page
 from rayfs.evaluation.report.chosen_episodes import ChosenEpisode, choose_episodes
 from rayfs.evaluation.report.class_accuracy import ClassCounts, count_classes
@@ -81,6 +82,7 @@ def build_report(run: RunDirectory, cache_dir: Path) -> dict[str, bytes | str]:
     sections = [
         page.head(read.manifest, read.rows, read.baseline, run.written_at()),
         page.section("Result", html_table(result_cells(summary), _swatches(read.colours)), *_nothing(values)),
+        _joint(read),
         _figures(read, values),
         _classes(read, counts),
         page.failures(read.rows),
@@ -125,6 +127,14 @@ def _nothing(values: Mapping[str, Any]) -> list[str]:
 
 def _swatches(colours: Mapping[str, str]) -> dict[str, str]:
     return {name: f'<i class="swatch" style="background:{css_colour(c)}"></i>' for name, c in colours.items()}
+
+
+def _joint(run: _Run) -> str:
+    joint = summarise_joint(run.rows, run.baseline, run.methods)
+    if not joint:
+        return ""
+    n_base = len(run.manifest["identity"]["base"]["classes"])
+    return page.section("Novel and base classes at once", html_table(joint_cells(joint, run.baseline, n_base)))
 
 
 def _figures(run: _Run, values: Mapping[str, Mapping[str, float]]) -> str:
