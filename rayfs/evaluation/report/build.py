@@ -17,6 +17,7 @@ from rayfs.evaluation.report import page
 from rayfs.evaluation.report.chosen_episodes import ChosenEpisode, choose_episodes
 from rayfs.evaluation.report.class_accuracy import ClassCounts, count_classes
 from rayfs.evaluation.report.classes import class_sections
+from rayfs.evaluation.report.cost_figure import draw_cost
 from rayfs.evaluation.report.figure_style import css_colour, method_colours
 from rayfs.evaluation.report.figures import (
     accuracy_step_pt,
@@ -83,7 +84,7 @@ def build_report(run: RunDirectory, cache_dir: Path) -> dict[str, bytes | str]:
         page.head(read.manifest, read.rows, read.baseline, run.written_at()),
         page.section("Result", html_table(result_cells(summary), _swatches(read.colours)), *_nothing(values)),
         _joint(read),
-        _figures(read, values),
+        _figures(read, values, summary),
         _classes(read, counts),
         page.failures(read.rows),
         _pictures(read, cache_dir),
@@ -137,7 +138,7 @@ def _joint(run: _Run) -> str:
     return page.section("Novel and base classes at once", html_table(joint_cells(joint, run.baseline, n_base)))
 
 
-def _figures(run: _Run, values: Mapping[str, Mapping[str, float]]) -> str:
+def _figures(run: _Run, values: Mapping[str, Mapping[str, float]], summary: Mapping[str, Any]) -> str:
     if not values:
         return ""
     histograms = draw_histograms(values, run.colours, accuracy_step_pt(run.rows))
@@ -150,6 +151,7 @@ def _figures(run: _Run, values: Mapping[str, Mapping[str, float]]) -> str:
         ),
         _running_gain(run, values),
         page.plot(seconds, "Seconds per episode", "Box: middle half; line: 5% to 95%; tick: median; diamond: mean."),
+        page.plot(draw_cost(summary, run.colours), "Accuracy for its cost", "Variants of one method are joined."),
     ]
     return page.section("Accuracy, gain and time", page.grid(*plots))
 
