@@ -56,7 +56,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[s
 
 def wait_for(url: str) -> None:
     """Wait up to a minute until `url` answers."""
-    for _ in range(120):
+    for _ in range(360):
         try:
             urllib.request.urlopen(url, timeout=2).close()
             return
