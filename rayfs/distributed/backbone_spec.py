@@ -6,6 +6,7 @@ import torch
 
 from rayfs.backbones.checkpoints import load_checkpoint
 from rayfs.backbones.registry import create_backbone
+from rayfs.backbones.split import split
 from rayfs.engine.process import configure_process
 from rayfs.errors import InputError
 from rayfs.randomness import torch_generator
@@ -23,12 +24,19 @@ class BackboneSpec:
     state_hash: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    n_blocks: int | None = None
+    """Load only the first blocks, which give activations in place of features; None: all of it."""
 
     def load(self, device: torch.device) -> torch.nn.Module:
-        """Return the frozen backbone in eval mode on `device`."""
+        """Return the frozen backbone, or its first blocks, in eval mode on `device`.
+
+        Raises:
+            InputError: this backbone has no first blocks that could stand alone.
+        """
         module = create_backbone(self.name, self.channels, self.image_size, torch_generator(0, "backbone"))
         load_checkpoint(self.checkpoint, module)
-        return module.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        module = module.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        return module if self.n_blocks is None else split(module, self.n_blocks)[0]
 
     def load_in_actor(self, gpu: bool) -> torch.nn.Module:
         """Prepare an actor's process, and return its backbone, on the GPU if `gpu`.

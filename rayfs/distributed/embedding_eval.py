@@ -14,7 +14,7 @@ from rayfs.benchmarks.tables import ImageTable, load_table
 from rayfs.distributed.backbone_spec import BackboneSpec
 from rayfs.distributed.embedding_eval_config import EmbeddingEvalConfig
 from rayfs.distributed.experiment import address_episodes, stage_backbone
-from rayfs.engine.support_views import SupportViews
+from rayfs.engine.table_views import TableViews
 from rayfs.errors import InputError
 from rayfs.methods.classifier_settings import ClassifierConfig, classifier_configs
 from rayfs.methods.configs import BASELINE
@@ -27,7 +27,7 @@ class EmbeddingEval:
     benchmark: Benchmark
     novel: ImageTable
     backbone: BackboneSpec
-    views: SupportViews | None
+    views: TableViews | None
     methods: Mapping[str, ClassifierConfig]
     protocol: Protocol
     n_episodes: int
@@ -79,7 +79,7 @@ def prepare_evaluations(config: EmbeddingEvalConfig, cache_dir: Path) -> list[Em
         check_protocol(protocol, novel.class_names, novel.class_counts())
     if not config.support_jitter:
         benchmark = replace(benchmark, augmentation=replace(benchmark.augmentation, jitter=0.0))
-    views = SupportViews(n=config.support_views, seed=config.view_seed, augmentation=benchmark.augmentation)
+    views = TableViews(n=config.support_views, seed=config.view_seed, augmentation=benchmark.augmentation)
     methods = classifier_configs(
         config.classifiers, c=config.c, svm_c=config.svm_c, normalize=config.normalize,
         support_views=config.support_views, view_seed=config.view_seed,

@@ -102,6 +102,9 @@ class EvalConfig:
     """Inverse penalty of the logistic regression, also of lr; default 1."""
     frozen_blocks: int | None = None
     """Blocks of the backbone, from its input on, that are not finetuned; default 0."""
+    frozen_views: int | None = None
+    """With --frozen-blocks: keep the activations of so many views of each image behind those blocks, instead of
+    computing new views in every step; default 0, new views."""
     first_conv: Literal["frozen", "trained"] | None = None
     """The first convolution while finetuning; default frozen, as the released optimiser leaves it."""
     head_init: Literal["random", "logistic-regression"] | None = None

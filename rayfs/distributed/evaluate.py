@@ -13,6 +13,7 @@ from typing import Any
 from rayfs.benchmarks.episodes import Episode, Protocol
 from rayfs.benchmarks.manifest import decode_manifest, encode_manifest
 from rayfs.benchmarks.tables import ImageTable
+from rayfs.distributed.activations import Kept, ensure_activations
 from rayfs.distributed.bank import ensure_bank
 from rayfs.distributed.experiment import Experiment
 from rayfs.distributed.runner import EpisodePool, PoolSize, WorkItem
@@ -73,6 +74,10 @@ def _run_missing(
             size = pool_size(resources, workers, cpus, gpus)
             bank = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources, size.gpus_per_worker > 0)
             run.confirm("base_table", bank.table.fingerprint)
+            activations = ensure_activations(
+                bank.table, experiment.backbone, experiment.methods, experiment.benchmark.augmentation,
+                experiment.protocol.seed, cache_dir, resources, size.gpus_per_worker > 0,
+            )  # fmt: skip
             needed = replace(size, workers=min(size.workers, len(items)))
             where = "a private Ray on this machine" if address == "local" else f"the Ray cluster at {address}"
             print(
@@ -80,7 +85,7 @@ def _run_missing(
                 f"({len(resources.nodes)} nodes, {resources.cpus:g} CPUs, {resources.gpus:g} GPUs)",
                 flush=True,
             )
-            _solve(experiment, run, items, needed, worker_spec(experiment, bank, needed, cache_dir))
+            _solve(experiment, run, items, needed, worker_spec(experiment, bank, activations, needed, cache_dir))
 
 
 def wanted_rows(experiment: Experiment, run: RunDirectory) -> list[Row]:
@@ -152,12 +157,15 @@ def pool_size(resources: Resources, workers: int | None, cpus: int, gpus: float 
     return PoolSize(workers=workers or fitting, cpus_per_worker=cpus, gpus_per_worker=gpus)
 
 
-def worker_spec(experiment: Experiment, bank: BaseBank, size: PoolSize, cache_dir: Path) -> WorkerSpec:
+def worker_spec(
+    experiment: Experiment, bank: BaseBank, activations: dict[Kept, str], size: PoolSize, cache_dir: Path
+) -> WorkerSpec:
     """Return what every worker is told."""
     return WorkerSpec(
         cache_dir=str(cache_dir),
         base_fingerprint=bank.table.fingerprint,
         features_path=str(bank.path),
+        activations=activations,
         novel_fingerprint=experiment.novel.fingerprint,
         backbone=experiment.backbone,
         augmentation=experiment.benchmark.augmentation,

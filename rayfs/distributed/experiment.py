@@ -12,6 +12,7 @@ from rayfs.backbones.checkpoints import load_checkpoint, save_checkpoint
 from rayfs.backbones.packaged import best_packaged, find_checkpoint
 from rayfs.backbones.registry import blocks, create_backbone, n_parameters
 from rayfs.backbones.regularisation import has_dropout
+from rayfs.backbones.split import split
 from rayfs.backbones.state import state_hash
 from rayfs.benchmarks.episodes import Episode, Protocol, check_protocol, draw_episode
 from rayfs.benchmarks.manifest import read_manifest, write_manifest
@@ -121,6 +122,8 @@ def check_backbone(methods: Mapping[str, MethodConfig], backbone: nn.Module, nam
                 f"--frozen-blocks of {method} is {config.frozen_blocks} but {name} has {n_blocks} blocks; at most "
                 f"{n_blocks - 1} can be frozen (lr freezes all)"
             )
+        if config.frozen_views:
+            split(backbone, config.frozen_blocks)  # refuses a backbone of which no activations can be kept
 
 
 def address_episodes(

@@ -1,5 +1,6 @@
 """What a run would take: measured on this machine for one episode's shapes, then multiplied."""
 
+import math
 import os
 import resource
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from rayfs.backbones.registry import n_features
+from rayfs.distributed.activations import Kept, kept_activations
 from rayfs.distributed.eval_config import EvalConfig
 from rayfs.distributed.evaluate import pool_size
 from rayfs.distributed.experiment import Experiment
@@ -35,8 +37,12 @@ def describe_plan(experiment: Experiment, config: EvalConfig, cache_dir: Path) -
     fitting = pool_size(here, None, config.cpus_per_worker, config.gpus_per_worker)
     size = replace(fitting, workers=config.workers or fitting.workers)  # more may fit the cluster it is planned for
     features = n_features(experiment.backbone.load(torch.device("cpu")))
+    kept_bytes = sum(
+        experiment.n_base * 2 * math.prod(activation_shape(experiment, kept))
+        for kept in kept_activations(experiment.methods)
+    )
     seconds = {name: _episode_seconds(experiment, name, size, features, cache_dir) for name in experiment.methods}
-    bank_bytes = experiment.n_base * (experiment.novel.images[0].nbytes + 4 * features)
+    bank_bytes = experiment.n_base * (experiment.novel.images[0].nbytes + 4 * features) + kept_bytes
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     hours = sum(seconds.values()) * len(experiment.episodes) / size.workers / 3600
     return "\n".join(
@@ -48,6 +54,19 @@ def describe_plan(experiment: Experiment, config: EvalConfig, cache_dir: Path) -
             f"  time: {hours:.2f} hours ({duration(hours * 3600)}) of episodes, on machines like this one",
         ]
     )
+
+
+def activation_shape(experiment: Experiment, kept: Kept) -> tuple[int, ...]:
+    """Return (views, channels, height, width): what is kept of one base image behind frozen blocks.
+
+    Raises:
+        InputError: the backbone cannot be split.
+    """
+    n_blocks, n_views = kept
+    backbone, size = experiment.backbone, experiment.backbone.image_size
+    first = replace(backbone, n_blocks=n_blocks).load(torch.device("cpu"))
+    with torch.inference_mode():
+        return n_views, *first(torch.zeros(1, backbone.channels, size, size)).shape[1:]
 
 
 def _episode_seconds(experiment: Experiment, method: str, size: PoolSize, n_features: int, cache_dir: Path) -> float:
@@ -86,11 +105,16 @@ def _stand_in_spec(
         features,
         np.zeros((len(experiment.novel), n_features), dtype=np.float32),
     )
+    activations = {}
+    for kept in kept_activations({method: config}):
+        activations[kept] = str(folder / f"activations_{kept[0]}_{kept[1]}.npy")
+        shape = (len(experiment.novel), *activation_shape(experiment, kept))
+        np.lib.format.open_memmap(activations[kept], mode="w+", dtype=np.float16, shape=shape)
     if isinstance(config, BaseFinetuneConfig | AssoAlignConfig):
         config = replace(config, base_batch=min(config.base_batch, len(experiment.novel)))
     return WorkerSpec(
         cache_dir=str(cache_dir), base_fingerprint=experiment.novel.fingerprint, features_path=str(features),
-        novel_fingerprint=experiment.novel.fingerprint, backbone=experiment.backbone,
+        activations=activations, novel_fingerprint=experiment.novel.fingerprint, backbone=experiment.backbone,
         augmentation=experiment.benchmark.augmentation, protocol=experiment.protocol, methods={method: config},
         n_threads=int(size.cpus_per_worker), gpu=size.gpus_per_worker > 0,
     )  # fmt: skip

@@ -17,23 +17,28 @@ from rayfs.distributed.runtime import Resources
 from rayfs.durable_files import written_durably
 from rayfs.engine.bank import BaseBank, bank_path, open_bank
 from rayfs.engine.progress import WorkProgress
-from rayfs.engine.support_views import SupportViews, embed_range, n_ranges
+from rayfs.engine.table_views import TableViews, embed_range, n_ranges
 
 MAX_BLOCKS = 200
 """Of ranges; a block is what Ray Data gives an actor to work through."""
 
 
 def features_path(
-    cache_dir: Path, table: ImageTable, spec: BackboneSpec, gpu: bool, views: SupportViews | None = None
+    cache_dir: Path, table: ImageTable, spec: BackboneSpec, gpu: bool, views: TableViews | None = None
 ) -> Path:
-    """Return the file of the features of `table`, of the images or of `views` of them, made on GPUs if `gpu`."""
+    """Return the file of the features of `table`, of the images or of `views` of them, made on GPUs if `gpu`.
+
+    Of activations where `spec` is of the first blocks of a backbone.
+    """
     device_type = "cuda" if gpu else "cpu"  # features differ in the last bits
-    return bank_path(cache_dir, table.fingerprint, spec.state_hash, spec.mean, spec.std, device_type, views)
+    return bank_path(
+        cache_dir, table.fingerprint, spec.state_hash, spec.mean, spec.std, device_type, views, spec.n_blocks
+    )
 
 
 def ensure_table_features(
     table: ImageTable, spec: BackboneSpec, cache_dir: Path, resources: Resources, gpu: bool,
-    views: SupportViews | None = None,
+    views: TableViews | None = None,
 ) -> BaseBank:  # fmt: skip
     """Return `table` with its features, or those of `views` of its images, made by a connected Ray if they are missing.
 
@@ -44,7 +49,8 @@ def ensure_table_features(
     if not path.exists():
         places = int(resources.gpus if gpu else resources.cpus)
         n_actors = max(1, min(places, n_ranges(len(table))))
-        what = f"{spec.name} features" + (f", {views.n} views" if views else "")
+        kind = "features" if spec.n_blocks is None else f"activations behind block {spec.n_blocks}"
+        what = f"{spec.name} {kind}" + (f", {views.n} views" if views else "")
         progress = WorkProgress(what, "images", len(table))
         print(f"computing {what}, of {len(table):,} images", flush=True)
         run_data_task(_build, (table.fingerprint, path, spec, cache_dir, n_actors, gpu, views), progress)
@@ -53,7 +59,7 @@ def ensure_table_features(
 
 def _build(
     fingerprint: str, path: Path, spec: BackboneSpec, cache_dir: Path, n_actors: int, gpu: bool,
-    views: SupportViews | None,
+    views: TableViews | None,
 ) -> Iterator[int]:  # fmt: skip
     """Write the features of a table to `path`; yields the number of images after each block."""
     import ray.data
@@ -71,7 +77,8 @@ def _build(
         for block in embedded.iter_batches(batch_size=None, batch_format="numpy"):
             if features is None:
                 shape = (n_rows, *block["feature"].shape[1:])
-                features = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
+                dtype = np.float32 if spec.n_blocks is None else np.float16
+                features = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
             features[block["row"]] = block["feature"]
             n_done += len(block["row"])
             yield len(block["row"])
@@ -83,7 +90,7 @@ class RangeEmbedder:
     """An actor that turns numbers of ranges into rows and features."""
 
     def __init__(
-        self, fingerprint: str, spec: BackboneSpec, cache_dir: Path, gpu: bool, views: SupportViews | None
+        self, fingerprint: str, spec: BackboneSpec, cache_dir: Path, gpu: bool, views: TableViews | None
     ) -> None:
         self._fingerprint, self._spec, self._cache_dir = fingerprint, spec, cache_dir
         self._gpu, self._views = gpu, views
@@ -99,4 +106,7 @@ class RangeEmbedder:
         parts = [
             embed_range(table, int(index), backbone, spec.mean, spec.std, device, self._views) for index in batch["id"]
         ]
-        return {"row": np.concatenate([rows for rows, _ in parts]), "feature": np.concatenate([f for _, f in parts])}
+        features = np.concatenate([features for _, features in parts])
+        if spec.n_blocks is not None:
+            features = features.astype(np.float16)  # half of what Ray carries and the file holds
+        return {"row": np.concatenate([rows for rows, _ in parts]), "feature": features}

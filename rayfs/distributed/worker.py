@@ -31,6 +31,8 @@ class WorkerSpec:
     cache_dir: str
     base_fingerprint: str
     features_path: str
+    activations: dict[tuple[int, int], str]
+    """(frozen blocks, views) -> file of base activations."""
     novel_fingerprint: str
     backbone: BackboneSpec
     augmentation: Augmentation
@@ -71,6 +73,9 @@ class EpisodeWorker:
             mean=spec.backbone.mean,
             std=spec.backbone.std,
             device=device,
+            activations={
+                kept: open_bank(cache_dir, spec.base_fingerprint, Path(path)) for kept, path in spec.activations.items()
+            },
         )
         return _whereabouts()
 

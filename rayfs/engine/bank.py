@@ -15,7 +15,7 @@ from torch import nn
 from rayfs.benchmarks.tables import ImageTable, open_table
 from rayfs.durable_files import written_durably
 from rayfs.engine.features import embed
-from rayfs.engine.support_views import RANGE, SupportViews
+from rayfs.engine.table_views import RANGE, TableViews
 from rayfs.errors import InputError
 from rayfs.hashing import stable_hash
 
@@ -26,7 +26,8 @@ class BaseBank:
 
     Arguments:
         table: the images.
-        features: float32, not normalised; (N, D) of the images without augmentation, or (N, V, D) of views of them.
+        features: float32, not normalised; (N, D) of the images without augmentation, or (N, V, D) of views of them. Or
+            activations of the first blocks of the backbone: float16, (N, V, channels, height, width).
         path: the file of the features.
     """
 
@@ -38,18 +39,24 @@ class BaseBank:
         """Copy the features of `rows`, of any shape, into a new tensor (*rows, D), or (*rows, V, D) of views."""
         return torch.from_numpy(self.features[np.asarray(rows)])
 
+    def take_views(self, rows: np.ndarray, views: np.ndarray) -> torch.Tensor:
+        """Copy what the bank has of view `views[i]` of row `rows[i]`, both (n,), into a new float32 tensor (n, ...)."""
+        return torch.from_numpy(self.features[np.asarray(rows), np.asarray(views)]).float()
+
 
 def bank_path(
     cache_dir: Path, fingerprint: str, backbone_hash: str, mean: tuple, std: tuple, device_type: str,
-    views: SupportViews | None = None,
+    views: TableViews | None = None, n_blocks: int | None = None,
 ) -> Path:  # fmt: skip
     """Return the file of the features that a backbone gives the images of a table on a device type (cpu, cuda).
 
-    Those of the images themselves, or of `views` of them.
+    Those of the images themselves, or of `views` of them; or activations of its first `n_blocks` blocks.
     """
     key: list[object] = [fingerprint, backbone_hash, mean, std, device_type]
     if views is not None:
         key += ["views", RANGE, asdict(views)]
+    if n_blocks is not None:
+        key += ["blocks", n_blocks]
     return cache_dir / "features" / f"{stable_hash(key)}.npy"
 
 

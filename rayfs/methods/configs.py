@@ -72,6 +72,9 @@ class FinetuneConfig:
     """The released optimiser leaves the first convolution out; 'trained' is what the paper describes."""
     frozen_blocks: int = 0
     """Blocks of the backbone, from its input on, that are not finetuned and keep their running batch statistics."""
+    frozen_views: int = 0
+    """Views of each image whose activations behind the frozen blocks are computed once, those of base images for all
+    episodes; a step draws one of them. 0: fresh views in every step, through all blocks (ours)."""
     head_init: Literal["random", "logistic-regression"] = "random"
     """The released head starts at random; the other starts from the logistic regression on frozen features."""
     dropout: Literal["on", "off"] = "on"
@@ -85,7 +88,12 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         _refuse_below(self, 1, "steps", "support_views", "step_views")
-        _refuse_below(self, 0, "early_stop", "frozen_blocks", "joint_queries")
+        _refuse_below(self, 0, "early_stop", "frozen_blocks", "frozen_views", "joint_queries")
+        if self.frozen_views and not self.frozen_blocks:
+            raise InputError(
+                f"frozen_views is {self.frozen_views} but frozen_blocks is 0: there are no activations to keep; give "
+                "--frozen-blocks, or drop --frozen-views"
+            )
         if self.support_batch is not None:
             _refuse_below(self, 1, "support_batch")
         _refuse_unless_positive(self, "lr", "head_lr", "c")
@@ -154,6 +162,7 @@ class LabelHallucConfig(BaseFinetuneConfig):
         super().__post_init__()
         _refuse_unless_positive(self, "temperature")
         _refuse_negative(self, "lambda_kl")
+        _refuse_labels_of_frozen_views(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +177,7 @@ class HardLabelConfig(BaseFinetuneConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _refuse_negative(self, "lambda_base")
+        _refuse_labels_of_frozen_views(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +239,14 @@ CONFIGS: dict[str, type[MethodConfig]] = {
 
 BASELINE = "lr"
 """The baseline of every gain where it is run."""
+
+
+def _refuse_labels_of_frozen_views(config: "LabelHallucConfig | HardLabelConfig") -> None:
+    if config.frozen_views and config.pseudo_label_view == "augmented":
+        raise InputError(
+            f"frozen_views is {config.frozen_views} and pseudo_label_view 'augmented': the teacher cannot see views of "
+            "which only activations are kept; use one of the two"
+        )
 
 
 def _refuse_below(config: object, least: int, *names: str) -> None:

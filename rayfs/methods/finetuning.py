@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from rayfs.backbones.heads import LinearHead
 from rayfs.backbones.registry import blocks, n_features
 from rayfs.backbones.regularisation import reset_ramp, set_drop_rate, set_generator
+from rayfs.backbones.split import split
 from rayfs.methods.base_rows import RowSampler
 from rayfs.methods.configs import BaseFinetuneConfig, FinetuneConfig
 from rayfs.methods.frozen import tile_support
@@ -36,7 +37,11 @@ class Batch:
     base_rows: np.ndarray
     """(B,) int64 rows of the base table; empty for methods without base images."""
     base_x: Tensor
-    """(B, C, H, W), a view of each."""
+    """(B, C, H, W), a view of each.
+
+    With `frozen_views` both hold activations of views behind the frozen blocks, and the network that sees them is the
+    rest.
+    """
 
 
 Step = Callable[[nn.Sequential, torch.optim.Optimizer, Batch], Tensor]
@@ -62,6 +67,9 @@ def finetune(
         base_rows: (n,) the base images to draw from; empty for none.
         base_batch: B; fewer where there are fewer base images.
     """
+    trained_part = network
+    if config.frozen_views:
+        trained_part = nn.Sequential(split(network[0], config.frozen_blocks)[1], network[1])
     joint = joint_rows(world.bank.table, config.joint_queries, randomness) if config.joint_queries else None
     if joint is not None:
         base_rows = np.setdiff1d(base_rows, joint.all)
@@ -71,7 +79,7 @@ def finetune(
     for batch in _batches(task, world, randomness, config, base_rows, min(base_batch, len(base_rows))):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * rate_factor(config.schedule, len(losses), config.steps)
-        losses.append(take_step(network, optimizer, batch))
+        losses.append(take_step(trained_part, optimizer, batch))
         if len(losses) == config.steps or no_longer_falls(losses, config.early_stop):
             break
     loss_base, loss_support = losses[-1].tolist()
@@ -87,22 +95,62 @@ def finetune(
 def _batches(
     task: Task, world: World, randomness: EpisodeRandomness, config: FinetuneConfig, base_rows: np.ndarray, b: int
 ) -> Iterator[Batch]:
-    """Yield batches without end: fresh views of the support set and, where there are base images, of some of them."""
+    """Yield batches without end: views of the support set and, where there are base images, of some of them."""
     images, labels = tile_support(task, config.step_views)
     images, labels = images.to(world.device), labels.to(world.device)
-    views = randomness.generator("finetuning views", world.device)
+    views = _kept_views if config.frozen_views else _fresh_views
+    support_views, base_views = views(images, world, randomness, config)
     base_sampler = RowSampler(len(base_rows), b, randomness.generator("base rows")) if b else None
-    n_support = min(config.support_batch or len(images), len(images))
-    support_sampler = RowSampler(len(images), n_support, randomness.generator("support rows"))
+    n_support = min(config.support_batch or len(labels), len(labels))
+    support_sampler = RowSampler(len(labels), n_support, randomness.generator("support rows"))
     base_x = torch.empty(0, device=world.device)
     rows = base_rows[:0]
     while True:
         if base_sampler is not None:
             rows = base_rows[base_sampler.draw().numpy()]
-            base_x = world.views(world.bank.table.take(rows), views)
-        chosen = slice(None) if n_support == len(images) else support_sampler.draw().to(world.device)
-        support_x = world.views(images[chosen], views)
-        yield Batch(support_x=support_x, support_labels=labels[chosen], base_rows=rows, base_x=base_x)
+            base_x = base_views(rows)
+        chosen = slice(None) if n_support == len(labels) else support_sampler.draw().to(world.device)
+        yield Batch(support_x=support_views(chosen), support_labels=labels[chosen], base_rows=rows, base_x=base_x)
+
+
+Views = tuple[Callable[[slice | Tensor], Tensor], Callable[[np.ndarray], Tensor]]
+"""Give the inputs of a step: of some of the tiled support images, and of base rows."""
+
+
+def _fresh_views(images: Tensor, world: World, randomness: EpisodeRandomness, config: FinetuneConfig) -> Views:
+    """Return what makes a new view of each image whenever it is asked."""
+    generator = randomness.generator("finetuning views", world.device)
+    return (
+        lambda chosen: world.views(images[chosen], generator),
+        lambda rows: world.views(world.bank.table.take(rows), generator),
+    )
+
+
+@torch.no_grad()
+def _kept_views(images: Tensor, world: World, randomness: EpisodeRandomness, config: FinetuneConfig) -> Views:
+    """Return what draws one of the V kept views of each image: activations behind the frozen blocks.
+
+    Those of the support set are computed here, once an episode; those of base images are in the world.
+    """
+    generator = randomness.generator("finetuning views", world.device)
+    frozen, _ = split(world.backbone, config.frozen_blocks)
+    support = torch.stack(
+        [forward(frozen, world.views(images, generator), config.precision) for _ in range(config.frozen_views)]
+    )
+    draws = randomness.generator("kept views")
+
+    def drawn(n: int) -> Tensor:
+        return torch.randint(config.frozen_views, (n,), generator=draws)
+
+    def support_views(chosen: slice | Tensor) -> Tensor:
+        places = torch.arange(len(images), device=world.device)[chosen]
+        return support[drawn(len(places)).to(world.device), places]
+
+    def base_views(rows: np.ndarray) -> Tensor:
+        kept = world.activations[config.frozen_blocks, config.frozen_views]
+        return kept.take_views(rows, drawn(len(rows)).numpy()).to(world.device)
+
+    return support_views, base_views
 
 
 def make_network(

@@ -3,7 +3,8 @@
 Shapes: S = n_way n_shot support images, Q = n_way n_query query images, H x W pixels, C channels, K = n_way classes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -38,6 +39,8 @@ class World:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     device: torch.device
+    activations: Mapping[tuple[int, int], BaseBank] = field(default_factory=dict)
+    """(frozen blocks F, views V) -> what the first F blocks of the backbone make of V views of each base image."""
 
     def plain(self, images: torch.Tensor) -> torch.Tensor:
         """Return network inputs (n, C, H, W) of uint8 images (n, H, W, C), without augmentation."""

@@ -1,9 +1,12 @@
 """Conv-4: size, shapes, names, and initialisation."""
 
+import copy
+
 import pytest
 import torch
 
 from rayfs.backbones import Conv4, n_parameters
+from rayfs.backbones.conv4 import CHUNK, conv4_block
 from rayfs.randomness import torch_generator
 
 
@@ -48,6 +51,56 @@ def test_pooling_before_the_relu_gives_the_bits_of_the_published_order(dtype):
     found = torch.autograd.grad((found_maps * weights).sum(), [given, *block.parameters()])
     naive = torch.autograd.grad((maps * weights).sum(), [expected, *block.parameters()])
     assert all(torch.equal(*pair) for pair in zip(found, naive, strict=True))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("tracked", [True, False])
+@pytest.mark.parametrize(
+    "dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 2e-5), (torch.bfloat16, 2e-2)], ids=str
+)
+def test_a_frozen_convolution_pools_first_and_gives_what_the_layers_give_one_by_one(
+    training, tracked, dtype, tolerance
+):
+    """Odd sizes, more images than one chunk, channels that batch norm turns over, and one that it makes constant."""
+    draw = torch_generator(0, "block")
+    block = conv4_block(3, 16, draw, pool=True)
+    convolution, norm = block[0], block[1]
+    convolution.bias.data.normal_(generator=draw)
+    norm.weight.data.normal_(generator=draw)[3] = 0
+    norm.bias.data.normal_(generator=draw)
+    norm.running_mean.normal_(generator=draw)
+    norm.running_var.uniform_(0.5, 2, generator=draw)
+    block.train(training).to(torch.float64 if dtype == torch.float64 else torch.float32)
+    norm.track_running_stats = tracked or not training
+    convolution.requires_grad_(False)
+    naive = copy.deepcopy(block)
+    images = torch.randn(CHUNK + 9, 3, 13, 10, generator=draw).to(norm.weight.dtype)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        found = block(images)
+        expected = torch.nn.functional.max_pool2d(naive[1](naive[0](images)), 2).relu()
+    assert (norm.weight < 0).any() and (expected == 0).any() and (expected > 0).any()
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
+    weights = torch.randn(found.shape, generator=draw).to(found.dtype)
+    smooth = (expected > tolerance) | (expected == 0)  # a unit at the kink may be on either side of it
+    gradients = [
+        torch.autograd.grad((maps * weights * smooth).sum(), list(module[1].parameters()))
+        for maps, module in ((found, block), (expected, naive))
+    ]
+    for given, wanted in zip(*gradients, strict=True):
+        torch.testing.assert_close(given, wanted, atol=50 * tolerance, rtol=50 * tolerance)
+    for (name, given), wanted in zip(block.named_buffers(), naive.buffers(), strict=True):
+        torch.testing.assert_close(given, wanted, atol=tolerance, rtol=tolerance, msg=name)
+    assert norm.num_batches_tracked == (1 if training and tracked else 0)
+
+
+def test_a_trained_convolution_gets_its_gradients():
+    block = conv4_block(3, 4, torch_generator(0, "block"), pool=True).train()
+    block(torch.randn(2, 3, 8, 8, generator=torch_generator(0, "images"))).sum().backward()
+    assert block[0].weight.grad is not None
+    images = torch.randn(2, 3, 8, 8, generator=torch_generator(0, "images")).requires_grad_()
+    block[0].requires_grad_(False)
+    block(images).sum().backward()
+    assert images.grad is not None and images.grad.any()
 
 
 def test_tensor_names_are_those_of_the_released_checkpoints():

@@ -17,7 +17,7 @@ from rayfs.distributed.embedding_eval import EmbeddingEval, prepare_evaluations
 from rayfs.distributed.embedding_eval_config import EmbeddingEvalConfig
 from rayfs.engine.bank import BaseBank, embed_table
 from rayfs.engine.features import embed
-from rayfs.engine.support_views import embed_range, n_ranges
+from rayfs.engine.table_views import embed_range, n_ranges
 from rayfs.errors import InputError
 from rayfs.evaluation.rows import Row, scientific_columns
 from rayfs.hashing import stable_hash
@@ -120,7 +120,7 @@ def test_a_classifier_that_fails_on_one_episode_fails_there_alone(evaluation, so
 
 
 def test_the_same_views_for_all_episodes_do_not_shift_the_mean(evaluation, solver, banks) -> None:
-    """The deviation of `support_views.py`, against views drawn anew in every episode, on 200 episodes."""
+    """The deviation of `table_views.py`, against views drawn anew in every episode, on 200 episodes."""
     episodes = [
         draw_episode(evaluation.novel.offsets, evaluation.novel.fingerprint, evaluation.protocol, i)
         for i in range(1000, 1200)

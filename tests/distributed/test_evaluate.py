@@ -31,7 +31,7 @@ def solve(experiment: Experiment, cache_dir: Path, resources: Resources) -> Call
 
     def run(items: list[WorkItem], size: PoolSize, interfere: Callable[[list[Row]], None] = lambda rows: None):
         rows: list[Row] = []
-        pool = EpisodePool(worker_spec(experiment, bank, size, cache_dir), size)
+        pool = EpisodePool(worker_spec(experiment, bank, {}, size, cache_dir), size)
 
         def on_rows(new: list[Row], episode_done: bool) -> None:
             rows.extend(new)
@@ -50,7 +50,7 @@ def solve(experiment: Experiment, cache_dir: Path, resources: Resources) -> Call
 def uninterrupted(experiment: Experiment, cache_dir: Path, resources: Resources) -> list[Row]:
     """The rows of one worker in this process, without any actor."""
     bank = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources, gpu=False)
-    worker = EpisodeWorker(worker_spec(experiment, bank, ONE, cache_dir))
+    worker = EpisodeWorker(worker_spec(experiment, bank, {}, ONE, cache_dir))
     worker.prepare()
     return [row for item in missing_items(experiment, set()) for row in worker.run(item.episode, list(item.methods), 1)]
 

@@ -18,7 +18,7 @@ from rayfs.distributed.experiment import Experiment
 from rayfs.distributed.runtime import Resources
 from rayfs.distributed.table_features import ensure_table_features, features_path
 from rayfs.engine.bank import embed_table
-from rayfs.engine.support_views import SupportViews, embed_range, n_ranges
+from rayfs.engine.table_views import TableViews, embed_range, n_ranges
 from rayfs.randomness import torch_generator
 
 pytestmark = pytest.mark.ray
@@ -30,7 +30,7 @@ def test_views_made_by_ray_are_those_of_a_single_process_bit_for_bit(
     experiment: Experiment, cache_dir: Path, resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table, spec = experiment.novel, experiment.backbone
-    views = SupportViews(n=2, seed=0, augmentation=experiment.benchmark.augmentation)
+    views = TableViews(n=2, seed=0, augmentation=experiment.benchmark.augmentation)
     bank = ensure_table_features(table, spec, cache_dir, resources, gpu=False, views=views)
     assert bank.features.shape == (340, 2, 64)
     backbone = spec.load(CPU)

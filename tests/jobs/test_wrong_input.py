@@ -118,6 +118,16 @@ def test_a_checkpoint_of_another_backbone_names_its_tensors(error, folder, check
     assert "missing" in message and "layer1.0.conv1.weight" in message and "--backbone" in message
 
 
+def test_kept_activations_of_a_backbone_that_cannot_be_split(error, folder, tmp_path) -> None:
+    from rayfs.backbones import create_backbone, save_checkpoint
+    from rayfs.randomness import torch_generator
+
+    path = tmp_path / "resnet18.safetensors"
+    save_checkpoint(path, create_backbone("resnet18", 3, 32, torch_generator(0, "test")), {})
+    flags = folder_flags(folder, path, backbone="resnet18", **{"frozen-blocks": "1", "frozen-views": "2"})
+    assert "cannot be split behind its first 1 blocks" in error(*flags)
+
+
 def test_a_checkpoint_with_an_extra_tensor(error, folder, checkpoint, tmp_path) -> None:
     from safetensors.torch import load_file
 
@@ -183,6 +193,12 @@ def test_a_folder_of_other_files_is_not_overwritten(error, folder, checkpoint) -
         (["--imbalance-ratio", "10"], "base_imbalance is 'none' with imbalance_ratio 10"),
         (["--dropout", "off"], "--dropout off of label-halluc changes nothing: conv4 has no dropout"),
         (["--frozen-blocks", "4"], "--frozen-blocks of label-halluc is 4 but conv4 has 4 blocks; at most 3"),
+        (["--frozen-views", "2"], "frozen_views is 2 but frozen_blocks is 0"),
+        (["--frozen-blocks", "1", "--frozen-views", "-1"], "frozen_views is -1; expected at least 0"),
+        (
+            ["--frozen-blocks", "1", "--frozen-views", "2", "--pseudo-label-view", "augmented"],
+            "the teacher cannot see views of which only activations are kept",
+        ),
         (["--joint-queries", "2000"], "--joint-queries of lr is 2000"),
         (["--base-classes", "Latin"], "--base-classes Latin needs --checkpoint"),
         (["--novel-classes", "Klingon"], "'Klingon' is no class or group here"),

@@ -6,15 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from oracle_finetuning import VIEWS_SEED
 from torch import nn
 
 from rayfs.backbones.conv4 import Conv4
 from rayfs.backbones.convolution import kaiming_conv
+from rayfs.backbones.split import split
 from rayfs.benchmarks.augmentation import Augmentation, normalize, plain_view
 from rayfs.benchmarks.registry import OMNIGLOT, OMNIGLOT_AUGMENTATION
 from rayfs.benchmarks.sources import open_parquet
 from rayfs.benchmarks.tables import ImageTable, TableWriter, load_table
 from rayfs.engine.bank import BaseBank, embed_table
+from rayfs.engine.table_views import TableViews, embed_range, n_ranges
 from rayfs.methods.method import Task, World
 from rayfs.randomness import torch_generator
 
@@ -65,12 +68,16 @@ def make_blobs(tmp_path_factory: pytest.TempPathFactory, make_world) -> Callable
 
 @pytest.fixture(scope="session")
 def make_world() -> Callable[..., World]:
-    """Return a function that makes a world of base images around a backbone (a narrow Conv-4 unless given)."""
+    """Return a function that makes a world of base images around a backbone (a narrow Conv-4 unless given).
+
+    `kept`: (frozen blocks, views) of activations that are kept, in float32.
+    """
 
     def make(
         base: ImageTable,
         backbone: nn.Module | None = None,
         augmentation: Augmentation = OMNIGLOT_AUGMENTATION,
+        kept: tuple[tuple[int, int], ...] = (),
     ) -> World:
         channels = base.images.shape[3]
         backbone = backbone or warmed_up(Conv4(channels, width=12, generator=torch_generator(1, "weights")))
@@ -78,7 +85,16 @@ def make_world() -> Callable[..., World]:
         mean, std = (0.8,) * channels, (0.3,) * channels
         features = embed_table(base, backbone, lambda images: normalize(plain_view(images), mean, std), CPU)
         bank = BaseBank(table=base, features=features, path=Path("unused"))
-        return World(backbone=backbone, bank=bank, augmentation=augmentation, mean=mean, std=std, device=CPU)
+        activations = {}
+        for n_blocks, n_views in kept:
+            first, _ = split(backbone, n_blocks)
+            views = TableViews(n=n_views, seed=VIEWS_SEED, augmentation=augmentation)
+            parts = [embed_range(base, i, first, mean, std, CPU, views)[1] for i in range(n_ranges(len(base)))]
+            activations[n_blocks, n_views] = BaseBank(table=base, features=np.concatenate(parts), path=Path("unused"))
+        return World(
+            backbone=backbone, bank=bank, augmentation=augmentation, mean=mean, std=std, device=CPU,
+            activations=activations,
+        )  # fmt: skip
 
     return make
 

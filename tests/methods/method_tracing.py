@@ -28,10 +28,11 @@ def run_and_trace(
         losses = take_step(network, optimizer, batch)
         trace.base_rows.append(batch.base_rows.tolist())
         trace.losses.append(losses.tolist())
-        last.update(network=network, optimizer=optimizer)
+        last["optimizer"] = optimizer
         return losses
 
     def noted_finetune(*arguments: Any) -> Solution:
+        last["network"] = arguments[4]  # all of it, also where a step sees only what is not frozen
         return finetune(*arguments[:-1], partial(noting, arguments[-1]))
 
     monkeypatch.setattr(module, "finetune", noted_finetune)

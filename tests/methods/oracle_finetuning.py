@@ -18,15 +18,20 @@ from oracle_arithmetic import (
     naive_views,
     newton_logistic_regression,
     repeated,
+    standardise,
     unit_rows,
 )
 from oracle_base_rows import naive_passes
 from torch import Tensor, nn
 
 from rayfs.backbones import regularisation
+from rayfs.benchmarks.augmentation import apply_views, draw_views
 from rayfs.methods.configs import AssoAlignConfig, FinetuneConfig
 from rayfs.methods.method import Task, World
-from rayfs.randomness import EpisodeRandomness
+from rayfs.randomness import EpisodeRandomness, torch_generator
+
+VIEWS_SEED = 21
+"""Of the kept views in the world of the tests."""
 
 BLOCKS = {"conv4": [f"layer{i}." for i in (1, 2, 3, 4)], "resnet12": [f"layer{i}." for i in (1, 2, 3, 4)]}
 FIRST_CONVOLUTION = {"conv4": "layer1.0.", "resnet12": "layer1.0.conv1."}
@@ -181,12 +186,29 @@ def batches(episode: Episode, rows: list[int], base_batch: int) -> Iterator[Batc
     numbers = list(range(len(images)))
     support_passes = naive_passes(numbers, config.support_batch or 1, randomness.generator("support rows"))
     views = randomness.generator("finetuning views")
+    kept = [naive_views(images, world, views) for _ in range(config.frozen_views)]
+    draws = randomness.generator("kept views")
     while True:
         base = next(base_passes) if base_passes else []
-        base_x = naive_views(episode.base_images(base), world, views) if base else torch.empty(0)
+        if base and config.frozen_views:
+            numbers_of_views = torch.randint(config.frozen_views, (len(base),), generator=draws).tolist()
+            base_x = torch.stack([kept_view(world, *pair) for pair in zip(base, numbers_of_views, strict=True)])
+        else:
+            base_x = naive_views(episode.base_images(base), world, views) if base else torch.empty(0)
         chosen = numbers if config.support_batch is None else next(support_passes)
-        support_x = naive_views([images[i] for i in chosen], world, views)
+        if config.frozen_views:
+            numbers_of_views = torch.randint(config.frozen_views, (len(chosen),), generator=draws).tolist()
+            support_x = torch.stack([kept[view][i] for i, view in zip(chosen, numbers_of_views, strict=True)])
+        else:
+            support_x = naive_views([images[i] for i in chosen], world, views)
         yield Batch(base, base_x, support_x, [labels[i] for i in chosen])
+
+
+def kept_view(world: World, row: int, view: int) -> Tensor:
+    """Return the network's input of one kept view of a base image: as drawn for all 256 rows of its range."""
+    drawn = draw_views(256, world.augmentation, torch_generator(VIEWS_SEED, f"support view {view}", row // 256))
+    image = torch.from_numpy(np.array(world.bank.table.images[row]))[None]
+    return standardise(apply_views(image, world.augmentation, drawn.part(slice(row % 256, row % 256 + 1)))[0], world)
 
 
 def rate_factor(schedule: str, t: int, n_steps: int) -> float:

@@ -78,6 +78,14 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "frozen blocks, resnet12, split": (
         "label-halluc", "resnet12", {"frozen_blocks": 3, "batch_norm": "split", "first_conv": "trained"},
     ),
+    "kept views": ("label-halluc", "conv4", {"frozen_blocks": 2, "frozen_views": 3}),
+    "kept views, split, resnet12": (
+        "label-halluc", "resnet12", {"frozen_blocks": 1, "frozen_views": 2, "batch_norm": "split", "support_batch": 4},
+    ),
+    "kept views of the support alone": ("support-only", "conv4", {"frozen_blocks": 2, "frozen_views": 3}),
+    "kept views, hard labels": ("hard-label", "conv4", {"frozen_blocks": 2, "frozen_views": 3}),
+    "kept views, feature distillation": ("feature-distill", "conv4", {"frozen_blocks": 2, "frozen_views": 3}),
+    "kept views, alignment": ("assoalign", "conv4", {"frozen_blocks": 2, "frozen_views": 3, "related_classes": 2}),
     "early stop": ("label-halluc", "conv4", {"early_stop": 1, "steps": 8, "support_batch": 3}),
     "support only": ("support-only", "conv4", {}),
     "support only, resnet12": (
@@ -125,7 +133,8 @@ def worlds(characters, make_world) -> dict[str, World]:
         "conv4": Conv4(1, width=6, generator=torch_generator(0, "weights")),
         "resnet12": ResNet12(1, (4, 5, 6, 8), drop_rate=0.4, dropblock_size=2, generator=torch_generator(0, "weights")),
     }
-    return {name: make_world(characters, backbone) for name, backbone in backbones.items()}
+    kept = ((2, 3), (1, 2))
+    return {name: make_world(characters, backbone, kept=kept) for name, backbone in backbones.items()}
 
 
 @pytest.fixture(scope="module")

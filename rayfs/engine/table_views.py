@@ -1,10 +1,10 @@
 """Augmented views of all images of a table, made once: view v of row i is a pure function of (seed, i, v).
 
 Deviation: the released codes draw new views of an image in every episode; here the same V views of an image serve every
-episode that it supports. Each episode's accuracy has the same distribution (two draws of the views are compared in the
+episode that it is in. Each episode's accuracy has the same distribution (two draws of the views are compared in the
 README), but the features of an image are computed V times and not V times an episode.
 
-N images, V views, D features.
+N images, V views, D features (or the shape of activations).
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ RANGE = BATCH
 
 
 @dataclass(frozen=True, kw_only=True)
-class SupportViews:
+class TableViews:
     """Which views are made of every image."""
 
     n: int
@@ -52,9 +52,12 @@ def n_ranges(n_rows: int) -> int:
 
 def embed_range(
     table: ImageTable, range_index: int, backbone: nn.Module, mean: tuple[float, ...], std: tuple[float, ...],
-    device: torch.device, views: SupportViews | None,
+    device: torch.device, views: TableViews | None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Return the rows (n,) of one range and their features: (n, D) of the images, or (n, V, D) of `views` of them."""
+    """Return the rows (n,) of one range and their features: (n, D) of the images, or (n, V, D) of `views` of them.
+
+    Float32; `backbone` may be its first blocks alone, whose activations then take the place of features.
+    """
     rows = np.arange(range_index * RANGE, min((range_index + 1) * RANGE, len(table)))
     images = table.take(rows)
     if views is None:

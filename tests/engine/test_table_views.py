@@ -10,7 +10,7 @@ from rayfs.backbones.conv4 import Conv4
 from rayfs.benchmarks.augmentation import Augmentation, apply_views, normalize
 from rayfs.benchmarks.tables import ImageTable, TableWriter
 from rayfs.engine.bank import bank_path
-from rayfs.engine.support_views import RANGE, SupportViews, embed_range, n_ranges
+from rayfs.engine.table_views import RANGE, TableViews, embed_range, n_ranges
 from rayfs.randomness import torch_generator
 
 CPU = torch.device("cpu")
@@ -32,7 +32,7 @@ def table_of(n_rows: int, cache_dir: Path) -> ImageTable:
 
 
 def features(table: ImageTable, backbone: torch.nn.Module, n: int, seed: int = 0) -> np.ndarray:
-    views = SupportViews(n=n, seed=seed, augmentation=AUGMENTATION)
+    views = TableViews(n=n, seed=seed, augmentation=AUGMENTATION)
     parts = [embed_range(table, r, backbone, (0.5,), (0.2,), CPU, views) for r in range(n_ranges(len(table)))]
     assert np.array_equal(np.concatenate([rows for rows, _ in parts]), np.arange(len(table)))
     return np.concatenate([part for _, part in parts])
@@ -50,14 +50,14 @@ def test_views_differ_between_seeds_views_and_rows(backbone, tmp_path) -> None:
     first, other = features(table, backbone, n=2), features(table, backbone, n=2, seed=1)
     assert (first != other).any(axis=2).all()
     assert (first[:, 0] != first[:, 1]).any(axis=1).all()
-    views = SupportViews(n=1, seed=0, augmentation=AUGMENTATION)
+    views = TableViews(n=1, seed=0, augmentation=AUGMENTATION)
     assert not torch.equal(views.draw(0, 0, CPU).factors, views.draw(0, 1, CPU).factors)
 
 
 def test_features_are_those_of_each_view_alone(backbone, tmp_path) -> None:
     table = table_of(N_ROWS, tmp_path)
     found = features(table, backbone, n=2)
-    views = SupportViews(n=2, seed=0, augmentation=AUGMENTATION)
+    views = TableViews(n=2, seed=0, augmentation=AUGMENTATION)
     for row in (0, 5, RANGE - 1, RANGE, N_ROWS - 1):
         for view in range(2):
             drawn = views.draw(view, row // RANGE, CPU).part(slice(row % RANGE, row % RANGE + 1))
@@ -67,7 +67,7 @@ def test_features_are_those_of_each_view_alone(backbone, tmp_path) -> None:
 
 def test_without_augmentation_every_view_is_the_image(backbone, tmp_path) -> None:
     table = table_of(9, tmp_path)
-    views = SupportViews(n=2, seed=0, augmentation=Augmentation())
+    views = TableViews(n=2, seed=0, augmentation=Augmentation())
     _, plain = embed_range(table, 0, backbone, (0.5,), (0.2,), CPU, None)
     _, viewed = embed_range(table, 0, backbone, (0.5,), (0.2,), CPU, views)
     assert plain.shape == (9, 4)
@@ -79,10 +79,10 @@ def test_the_file_is_named_by_all_that_the_views_depend_on(tmp_path) -> None:
     given = ("table", "weights", (0.5,), (0.2,), "cpu")
     settings = [
         None,
-        SupportViews(n=5, seed=0, augmentation=AUGMENTATION),
-        SupportViews(n=6, seed=0, augmentation=AUGMENTATION),
-        SupportViews(n=5, seed=1, augmentation=AUGMENTATION),
-        SupportViews(n=5, seed=0, augmentation=Augmentation()),
+        TableViews(n=5, seed=0, augmentation=AUGMENTATION),
+        TableViews(n=6, seed=0, augmentation=AUGMENTATION),
+        TableViews(n=5, seed=1, augmentation=AUGMENTATION),
+        TableViews(n=5, seed=0, augmentation=Augmentation()),
     ]
     assert len({bank_path(tmp_path, *given, views) for views in settings}) == 5
     assert bank_path(tmp_path, *given, None) == bank_path(tmp_path, *given)

@@ -1,0 +1,82 @@
+"""Kept activations of base images: which are needed, that Ray makes those of a single process, rows made from them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rayfs.backbones.split import split
+from rayfs.distributed import table_features
+from rayfs.distributed.activations import ensure_activations, kept_activations
+from rayfs.distributed.bank import ensure_bank
+from rayfs.distributed.evaluate import evaluate, wanted_rows, worker_spec
+from rayfs.distributed.experiment import Experiment
+from rayfs.distributed.label_halluc_eval import open_run
+from rayfs.distributed.plan import activation_shape
+from rayfs.distributed.runner import PoolSize
+from rayfs.distributed.runtime import Resources
+from rayfs.distributed.worker import EpisodeWorker
+from rayfs.engine.table_views import TableViews, embed_range, n_ranges
+from rayfs.evaluation.rows import scientific_columns
+from rayfs.methods.recipes import method_configs
+
+pytestmark = pytest.mark.ray
+
+CPU = torch.device("cpu")
+KEPT = "frozen-blocks=2,frozen-views=2"
+METHODS = ("lr", f"label-halluc:{KEPT}", f"hard-label:{KEPT}", f"support-only:{KEPT}")
+
+
+@pytest.fixture(scope="module")
+def kept_experiment(experiment: Experiment) -> Experiment:
+    given = {"steps": 2, "support_views": 2}
+    return replace(experiment, methods=method_configs(METHODS, "omniglot", 5, 1, given))
+
+
+def test_each_kind_of_activations_is_kept_once_and_none_for_the_support_alone() -> None:
+    specs = ("lr", *METHODS[1:], "label-halluc:frozen-blocks=1,frozen-views=3", "label-halluc:frozen-blocks=3")
+    assert kept_activations(method_configs(specs, "omniglot", 5, 1, {})) == [(2, 2), (1, 3)]
+    assert kept_activations(method_configs(METHODS[::3], "omniglot", 5, 1, {})) == []
+
+
+def test_activations_made_by_ray_are_those_of_a_single_process_in_half_precision(
+    kept_experiment: Experiment, cache_dir: Path, resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, spec = kept_experiment.novel, kept_experiment.backbone
+    augmentation = kept_experiment.benchmark.augmentation
+    arguments = (table, spec, kept_experiment.methods, augmentation, 0, cache_dir, resources, False)
+    paths = ensure_activations(*arguments)
+    assert list(paths) == [(2, 2)]
+    found = np.load(paths[2, 2])
+    first, _ = split(spec.load(CPU), 2)
+    views = TableViews(n=2, seed=0, augmentation=augmentation)
+    alone = [embed_range(table, r, first, spec.mean, spec.std, CPU, views)[1] for r in range(n_ranges(len(table)))]
+    assert found.dtype == np.float16 and found.shape == (340, 2, 64, 7, 7)
+    assert found.shape[1:] == activation_shape(kept_experiment, (2, 2))
+    assert np.array_equal(found, np.concatenate(alone).astype(np.float16))
+    monkeypatch.setattr(table_features, "run_data_task", lambda *_: pytest.fail("computed again"))
+    assert ensure_activations(*arguments) == paths
+
+
+def test_rows_of_kept_views_are_the_same_from_actors_as_from_one_process(
+    kept_experiment: Experiment, cache_dir: Path, resources: Resources, tmp_path: Path
+) -> None:
+    with open_run(kept_experiment, str(tmp_path / "run"), ["test"]) as run:
+        evaluate(
+            kept_experiment, run, workers=2, cpus_per_worker=1, gpus_per_worker=0, cache_dir=cache_dir, command=["test"]
+        )
+        rows = {(row.episode, row.method): row for row in wanted_rows(kept_experiment, run)}
+    bank = ensure_bank(kept_experiment.base, kept_experiment.backbone, cache_dir, resources, gpu=False)
+    activations = ensure_activations(
+        bank.table, kept_experiment.backbone, kept_experiment.methods, kept_experiment.benchmark.augmentation,
+        kept_experiment.protocol.seed, cache_dir, resources, False,
+    )  # fmt: skip
+    one = PoolSize(workers=1, cpus_per_worker=1, gpus_per_worker=0)
+    worker = EpisodeWorker(worker_spec(kept_experiment, bank, activations, one, cache_dir))
+    worker.prepare()
+    for episode in kept_experiment.episodes[:2]:
+        for row in worker.run(episode, list(METHODS), 1):
+            assert row.status == "ok", row.error
+            assert scientific_columns([row]) == scientific_columns([rows[row.episode, row.method]])
