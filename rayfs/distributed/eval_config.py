@@ -128,6 +128,11 @@ class EvalConfig:
     """GPUs an actor; default 1 where the cluster has GPUs, else 0."""
     cpus_per_worker: int = 1
     """CPU cores, and threads, an actor."""
+    episode_timeout: float | None = None
+    """Seconds after which an episode (all its methods) is taken for hung: its worker is killed, and the episode tried
+    again; default 20 times the longest so far, at least 10 minutes."""
+    episode_log: Path | None = None
+    """File that one JSON line for each episode and method is appended to as it finishes."""
     out: str | None = None
     """Run directory: a path, or a URI such as s3://bucket/run. Required, except with --plan and --check."""
     manifest: Path | None = None
@@ -144,6 +149,8 @@ class EvalConfig:
                 raise InputError(f"--{name.replace('_', '-')} is {value}; expected at least 1")
         if self.gpus_per_worker is not None and self.gpus_per_worker < 0:
             raise InputError(f"--gpus-per-worker is {self.gpus_per_worker}; expected 0 or more")
+        if self.episode_timeout is not None and not self.episode_timeout > 0:
+            raise InputError(f"--episode-timeout is {self.episode_timeout}; expected seconds above 0")
         if self.seed < 0:
             raise InputError(f"--seed is {self.seed}; expected 0 or more")
         if not self.methods or len(set(self.methods)) < len(self.methods):

@@ -6,7 +6,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from rayfs.benchmarks.tables import ImageTable
 from rayfs.distributed.activations import Kept, ensure_activations
 from rayfs.distributed.bank import ensure_bank
 from rayfs.distributed.experiment import Experiment
+from rayfs.distributed.metrics import EpisodeMetrics
 from rayfs.distributed.runner import EpisodePool, PoolSize, WorkItem
 from rayfs.distributed.runtime import Resources, cluster_resources, connect
 from rayfs.distributed.worker import WorkerSpec
 from rayfs.engine.bank import BaseBank
 from rayfs.errors import InputError, Terminated
+from rayfs.evaluation.episode_log import EpisodeLog
 from rayfs.evaluation.joint_summary import summarise_joint
 from rayfs.evaluation.progress import Progress
 from rayfs.evaluation.rows import Row
@@ -29,15 +31,23 @@ from rayfs.evaluation.summary import summarise
 from rayfs.evaluation.writer import ResultBuffer
 
 
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How an experiment is run; none of it changes a row."""
+
+    workers: int | None = None
+    """Actors; None: as many as fit."""
+    cpus_per_worker: int = 1
+    gpus_per_worker: float | None = None
+    """None: one where there are GPUs, else none."""
+    episode_timeout: float | None = None
+    """Seconds after which an episode is taken for hung; None: as `EpisodePool` has it."""
+    episode_log: Path | None = None
+    """Where one JSON line a row goes, too."""
+
+
 def evaluate(
-    experiment: Experiment,
-    run: RunDirectory,
-    *,
-    workers: int | None,
-    cpus_per_worker: int,
-    gpus_per_worker: float | None,
-    cache_dir: Path,
-    command: list[str],
+    experiment: Experiment, run: RunDirectory, execution: Execution, *, cache_dir: Path, command: list[str]
 ) -> dict[str, Any]:
     """Solve the episodes that `run` (open) does not have yet, and return its summary, which is written, too.
 
@@ -52,7 +62,7 @@ def evaluate(
     items = missing_items(experiment, run.completed())
     if items:
         try:
-            _run_missing(experiment, run, items, workers, cpus_per_worker, gpus_per_worker, cache_dir)
+            _run_missing(experiment, run, items, execution, cache_dir)
         except KeyboardInterrupt:
             print(
                 f"\nstopped; {run.location} keeps what is finished. Resume with:\n  {shlex.join(command)}", flush=True
@@ -64,14 +74,13 @@ def evaluate(
 
 
 def _run_missing(
-    experiment: Experiment, run: RunDirectory, items: list[WorkItem], workers: int | None, cpus: int,
-    gpus: float | None, cache_dir: Path,
-) -> None:  # fmt: skip
+    experiment: Experiment, run: RunDirectory, items: list[WorkItem], execution: Execution, cache_dir: Path
+) -> None:
     with sigterm_as_interrupt():
         address = connect()
         with sigterm_as_interrupt():  # again: Ray's start installs a handler of its own
             resources = cluster_resources()
-            size = pool_size(resources, workers, cpus, gpus)
+            size = pool_size(resources, execution.workers, execution.cpus_per_worker, execution.gpus_per_worker)
             bank = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources, size.gpus_per_worker > 0)
             run.confirm("base_table", bank.table.fingerprint)
             activations = ensure_activations(
@@ -81,11 +90,13 @@ def _run_missing(
             needed = replace(size, workers=min(size.workers, len(items)))
             where = "a private Ray on this machine" if address == "local" else f"the Ray cluster at {address}"
             print(
-                f"{needed.workers} workers with {cpus} CPUs and {needed.gpus_per_worker:g} GPUs each on {where} "
-                f"({len(resources.nodes)} nodes, {resources.cpus:g} CPUs, {resources.gpus:g} GPUs)",
+                f"{needed.workers} workers with {needed.cpus_per_worker:g} CPUs and {needed.gpus_per_worker:g} GPUs "
+                f"each on {where} ({len(resources.nodes)} nodes, {resources.cpus:g} CPUs, {resources.gpus:g} GPUs)",
                 flush=True,
             )
-            _solve(experiment, run, items, needed, worker_spec(experiment, bank, activations, needed, cache_dir))
+            spec = worker_spec(experiment, bank, activations, needed, cache_dir)
+            with EpisodeLog(execution.episode_log) as log:
+                _solve(experiment, run, items, EpisodePool(spec, needed, execution.episode_timeout), log)
 
 
 def wanted_rows(experiment: Experiment, run: RunDirectory) -> list[Row]:
@@ -176,11 +187,14 @@ def worker_spec(
     )
 
 
-def _solve(experiment: Experiment, run: RunDirectory, items: list[WorkItem], size: PoolSize, spec: WorkerSpec) -> None:
+def _solve(
+    experiment: Experiment, run: RunDirectory, items: list[WorkItem], pool: EpisodePool, log: EpisodeLog
+) -> None:
     n_episodes = len(experiment.episodes)
     shown = next((name for name in experiment.methods if name != experiment.baseline), next(iter(experiment.methods)))
     progress = Progress(n_episodes, n_episodes - len(items), shown, sys.stdout, baseline=experiment.baseline)
     buffer = ResultBuffer(run)
+    metrics = EpisodeMetrics()
     partial: dict[int, list[Row]] = defaultdict(list)
     unfinished = {item.episode.index for item in items}
     stored = [row for row in wanted_rows(experiment, run) if row.status == "ok"]
@@ -193,10 +207,11 @@ def _solve(experiment: Experiment, run: RunDirectory, items: list[WorkItem], siz
         if rows:
             partial[rows[0].episode] += rows
             buffer.add(rows)
+            log.add(rows)
+            metrics.add(rows)
         if episode_done and rows:
             progress.update(partial.pop(rows[0].episode))
 
-    pool = EpisodePool(spec, size)
     try:
         pool.run(items, on_rows, buffer.poll)
     finally:

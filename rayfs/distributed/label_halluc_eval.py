@@ -12,7 +12,7 @@ from rayfs.benchmarks.registry import open_benchmark
 from rayfs.benchmarks.tables import cache_folder, load_table
 from rayfs.command_line import EXIT_FAILED, EXIT_OK
 from rayfs.distributed.eval_config import EvalConfig
-from rayfs.distributed.evaluate import evaluate, wanted_rows
+from rayfs.distributed.evaluate import Execution, evaluate, wanted_rows
 from rayfs.distributed.experiment import Experiment, prepare_experiment, session_information
 from rayfs.distributed.plan import describe_plan
 from rayfs.distributed.runtime import refuse_lost_outputs
@@ -47,11 +47,12 @@ def run_label_halluc_eval(config: EvalConfig, command: list[str]) -> int:
         print("check passed: flags, every image, checkpoint" + (" and run directory" if config.out else ""))
         return EXIT_OK
     assert config.out is not None  # EvalConfig requires it here
+    execution = Execution(
+        workers=config.workers, cpus_per_worker=config.cpus_per_worker, gpus_per_worker=config.gpus_per_worker,
+        episode_timeout=config.episode_timeout, episode_log=config.episode_log,
+    )  # fmt: skip
     with open_run(experiment, config.out, command) as run:
-        summary = evaluate(
-            experiment, run, workers=config.workers, cpus_per_worker=config.cpus_per_worker,
-            gpus_per_worker=config.gpus_per_worker, cache_dir=cache_dir, command=command,
-        )  # fmt: skip
+        summary = evaluate(experiment, run, execution, cache_dir=cache_dir, command=command)
         print(describe_results(experiment, summary))
         write_report(run, cache_dir)
         print(f"rows, summary.json, report.html: {run.location} ({time.monotonic() - started:.0f} s)")

@@ -9,7 +9,7 @@ from rayfs.backbones.packaged import FOLDER
 from rayfs.benchmarks.tables import cache_folder
 from rayfs.command_line import EXIT_FAILED, EXIT_OK
 from rayfs.distributed.eval_config import EvalConfig
-from rayfs.distributed.evaluate import evaluate, wanted_rows
+from rayfs.distributed.evaluate import Execution, evaluate, wanted_rows
 from rayfs.distributed.experiment import Experiment
 from rayfs.distributed.label_halluc_eval import build_experiment, check_run, describe, open_run
 from rayfs.distributed.paper_table_config import PaperTableConfig
@@ -47,13 +47,15 @@ def run_paper_table(config: PaperTableConfig, command: list[str]) -> int:
     parts = prepare_parts(config, table, cache_dir)
     summaries: dict[tuple[str, int], dict[str, Any]] = {}
     n_failed = 0
+    execution = Execution(
+        workers=config.workers, cpus_per_worker=config.cpus_per_worker, gpus_per_worker=config.gpus_per_worker
+    )
     for part in parts:
         print(f"\n{part.embedding}, {part.n_shot}-shot\n{describe(part.experiment)}", flush=True)
         with open_run(part.experiment, part.location, command) as run:
             summaries[part.embedding, part.n_shot] = evaluate(
-                part.experiment, run, workers=config.workers, cpus_per_worker=config.cpus_per_worker,
-                gpus_per_worker=config.gpus_per_worker, cache_dir=cache_dir, command=command,
-            )  # fmt: skip
+                part.experiment, run, execution, cache_dir=cache_dir, command=command
+            )
             write_report(run, cache_dir)
             n_failed += sum(row.status == "failed" for row in wanted_rows(part.experiment, run))
     for n_shot in config.columns:

@@ -5,10 +5,12 @@ hands out work, counts attempts and passes rows on; an actor gets work only afte
 call to an actor that waits for room to restart hangs.
 """
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from rayfs.benchmarks.episodes import Episode
 from rayfs.distributed.data_task import task_cause
@@ -19,6 +21,9 @@ from rayfs.hashing import stable_hash
 
 MAX_ATTEMPTS = 3
 """An episode that fails this often is quarantined: reported as failed, never averaged away."""
+
+HUNG, HUNG_LEAST_S = 20, 600.0
+"""An episode is taken for hung after so many times the seconds of the longest that came back, and at least so many."""
 
 WAIT_S = 1.0
 RESTART_PAUSE_S = 0.2
@@ -43,14 +48,29 @@ class WorkItem:
     attempt: int = 1
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Running:
+    """An episode that an actor is at."""
+
+    actor: Any
+    item: WorkItem
+    since: float
+    """Monotonic seconds."""
+
+
 OnRows = Callable[[list[Row], bool], None]
 """Called with final rows of one episode, and whether that was all of it (a method of it may be tried again)."""
 
 
 class EpisodePool:
-    """A pool of `EpisodeWorker` actors and the loop that feeds them."""
+    """A pool of `EpisodeWorker` actors and the loop that feeds them.
 
-    def __init__(self, spec: WorkerSpec, size: PoolSize) -> None:
+    Arguments:
+        timeout_s: an episode that takes longer is taken from its worker, which is killed, and counts as a failed
+            attempt; None: `HUNG` times the longest so far, at least `HUNG_LEAST_S`.
+    """
+
+    def __init__(self, spec: WorkerSpec, size: PoolSize, timeout_s: float | None = None) -> None:
         import ray
 
         self._ray, self._spec = ray, spec
@@ -61,10 +81,18 @@ class EpisodePool:
             "max_restarts": -1,
             "max_task_retries": 0,
         }
-        self._new_actor = lambda: ray.remote(EpisodeWorker).options(**options).remote(spec)
+        numbers = itertools.count()
+
+        def new_actor() -> Any:
+            name = f"episode-worker-{next(numbers)}"  # what the dashboard and `ray list actors` show
+            return ray.remote(EpisodeWorker).options(name=name, **options).remote(spec)
+
+        self._new_actor = new_actor
+        self._timeout_s, self._longest_s = timeout_s, 0.0
         self._idle: list = []
         self._preparing: dict = {}
-        self._running: dict = {}
+        self._running: dict[Any, Running] = {}
+        self._overdue: dict[Any, str] = {}
         self._n_workers, self._n_died_preparing = size.workers, 0
         self._waiting_since = time.monotonic()
         for _ in range(size.workers):
@@ -84,7 +112,7 @@ class EpisodePool:
             while self._idle and todo:
                 actor, item = self._idle.pop(), todo.popleft()
                 reference = actor.run.remote(item.episode, list(item.methods), item.attempt)
-                self._running[reference] = (actor, item)
+                self._running[reference] = Running(actor=actor, item=item, since=time.monotonic())
             waiting = [*self._running, *self._preparing]
             finished, _ = self._ray.wait(waiting, num_returns=1, timeout=WAIT_S)
             for reference in finished:
@@ -92,12 +120,13 @@ class EpisodePool:
                     self._finish_preparing(reference)
                 elif reference in self._running:
                     todo.extend(self._finish_episode(reference, on_rows))
+            self._kill_overdue()
             self._report_waiting()
             on_tick()
 
     def close(self) -> None:
         """Kill the actors; episodes in flight are lost and will be redone by a resumed run."""
-        busy = [actor for actor, _ in self._running.values()]
+        busy = [running.actor for running in self._running.values()]
         for actor in [*self._idle, *self._preparing.values(), *busy]:
             self._ray.kill(actor)
 
@@ -124,14 +153,17 @@ class EpisodePool:
 
     def _finish_episode(self, reference, on_rows: OnRows) -> list[WorkItem]:
         """Pass on the rows of a finished episode; return what has to be tried again."""
-        actor, item = self._running.pop(reference)
+        running = self._running.pop(reference)
+        actor, item = running.actor, running.item
+        overdue = self._overdue.pop(reference, None)
         try:
             rows = self._ray.get(reference)
+            self._longest_s = max(self._longest_s, time.monotonic() - running.since)
         except self._ray.exceptions.RayTaskError as error:  # the worker's own code, outside the methods
             rows = self._failed_rows(item, str(error))
             self._idle.append(actor)
         except self._ray.exceptions.RayError as error:
-            rows = self._failed_rows(item, f"the worker died: {error}")
+            rows = self._failed_rows(item, overdue or f"the worker died: {error}")
             self._replace(actor, error)
             while self._idle:  # a lost node takes them, too, and each would cost an episode one of its attempts
                 self._prepare(self._idle.pop())
@@ -147,6 +179,25 @@ class EpisodePool:
         time.sleep(RESTART_PAUSE_S)
         died = isinstance(error, self._ray.exceptions.ActorDiedError)
         self._prepare(self._new_actor() if died else actor)
+
+    def _kill_overdue(self) -> None:
+        """Kill the workers of episodes that take too long; their calls then fail like those of any dead worker.
+
+        Killed, not cancelled: Ray does not interrupt a running method of an actor.
+        """
+        limit_s, now = self._limit_s(), time.monotonic()
+        for reference, running in self._running.items():
+            if now - running.since > limit_s and reference not in self._overdue:
+                self._overdue[reference] = (
+                    f"episode {running.item.episode.index} took longer than {limit_s:.0f} s, so its worker was killed; "
+                    "--episode-timeout allows more"
+                )
+                self._ray.kill(running.actor, no_restart=False)
+
+    def _limit_s(self) -> float:
+        if self._timeout_s is not None:
+            return self._timeout_s
+        return max(HUNG_LEAST_S, HUNG * self._longest_s) if self._longest_s else float("inf")
 
     def _report_waiting(self) -> None:
         if self._idle or self._running:

@@ -14,6 +14,7 @@ from rayfs.benchmarks.augmentation import Augmentation
 from rayfs.benchmarks.episodes import Episode, Protocol
 from rayfs.benchmarks.tables import open_table
 from rayfs.distributed.backbone_spec import BackboneSpec
+from rayfs.distributed.metrics import GpuMemory
 from rayfs.engine.bank import open_bank
 from rayfs.engine.process import configure_process
 from rayfs.errors import InputError
@@ -64,6 +65,7 @@ class EpisodeWorker:
             )
         configure_process(spec.n_threads)
         device = torch.device("cuda" if spec.gpu else "cpu")
+        self._gpu_memory = GpuMemory(device)
         cache_dir = Path(spec.cache_dir)
         self._novel = open_table(cache_dir, spec.novel_fingerprint)
         self._world = World(
@@ -81,7 +83,9 @@ class EpisodeWorker:
 
     def run(self, episode: Episode, methods: list[str], attempt: int) -> list[Row]:
         """Solve `episode` with each of `methods`; a method that raises gives a failed row with its traceback."""
-        return [self._solve(episode, method, attempt) for method in methods]
+        rows = [self._solve(episode, method, attempt) for method in methods]
+        self._gpu_memory.report()
+        return rows
 
     def _solve(self, episode: Episode, method: str, attempt: int) -> Row:
         assert self._world is not None, "prepare the worker first"

@@ -11,7 +11,7 @@ from rayfs.backbones.split import split
 from rayfs.distributed import table_features
 from rayfs.distributed.activations import ensure_activations, kept_activations
 from rayfs.distributed.bank import ensure_bank
-from rayfs.distributed.evaluate import evaluate, wanted_rows, worker_spec
+from rayfs.distributed.evaluate import Execution, evaluate, wanted_rows, worker_spec
 from rayfs.distributed.experiment import Experiment
 from rayfs.distributed.label_halluc_eval import open_run
 from rayfs.distributed.plan import activation_shape
@@ -64,9 +64,7 @@ def test_rows_of_kept_views_are_the_same_from_actors_as_from_one_process(
     kept_experiment: Experiment, cache_dir: Path, resources: Resources, tmp_path: Path
 ) -> None:
     with open_run(kept_experiment, str(tmp_path / "run"), ["test"]) as run:
-        evaluate(
-            kept_experiment, run, workers=2, cpus_per_worker=1, gpus_per_worker=0, cache_dir=cache_dir, command=["test"]
-        )
+        evaluate(kept_experiment, run, Execution(workers=2), cache_dir=cache_dir, command=["test"])
         rows = {(row.episode, row.method): row for row in wanted_rows(kept_experiment, run)}
     bank = ensure_bank(kept_experiment.base, kept_experiment.backbone, cache_dir, resources, gpu=False)
     activations = ensure_activations(

@@ -1,16 +1,29 @@
 """Rows do not depend on workers, order, deaths or resumes, and nothing fails silently."""
 
+import json
 import os
+import re
 import signal
+import time
+import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 
 from rayfs.distributed.bank import ensure_bank
-from rayfs.distributed.evaluate import evaluate, missing_items, pool_size, summarise_run, wanted_rows, worker_spec
+from rayfs.distributed.evaluate import (
+    Execution,
+    evaluate,
+    missing_items,
+    pool_size,
+    summarise_run,
+    wanted_rows,
+    worker_spec,
+)
 from rayfs.distributed.experiment import Experiment
 from rayfs.distributed.label_halluc_eval import open_run
 from rayfs.distributed.runner import MAX_ATTEMPTS, EpisodePool, PoolSize, WorkItem
@@ -29,9 +42,12 @@ def solve(experiment: Experiment, cache_dir: Path, resources: Resources) -> Call
     """Solve items on a fresh pool; `on_rows` may interfere."""
     bank = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources, gpu=False)
 
-    def run(items: list[WorkItem], size: PoolSize, interfere: Callable[[list[Row]], None] = lambda rows: None):
+    def run(
+        items: list[WorkItem], size: PoolSize, interfere: Callable[[list[Row]], None] = lambda rows: None,
+        timeout_s: float | None = None,
+    ) -> list[Row]:  # fmt: skip
         rows: list[Row] = []
-        pool = EpisodePool(worker_spec(experiment, bank, {}, size, cache_dir), size)
+        pool = EpisodePool(worker_spec(experiment, bank, {}, size, cache_dir), size, timeout_s)
 
         def on_rows(new: list[Row], episode_done: bool) -> None:
             rows.extend(new)
@@ -76,6 +92,22 @@ def test_a_worker_killed_in_mid_run_loses_nothing(solve, experiment, uninterrupt
     assert scientific_columns(rows) == scientific_columns(uninterrupted)
 
 
+def test_a_hung_worker_is_killed_and_its_episode_solved_elsewhere(solve, experiment, uninterrupted) -> None:
+    """Stopped, not dead: to Ray such a worker is alive for ever."""
+    stopped: list[int] = []
+
+    def stop_first_worker(rows: list[Row]) -> None:
+        if rows and not stopped:
+            stopped.append(int(rows[0].worker))
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    rows = solve(missing_items(experiment, set()), TWO, stop_first_worker, timeout_s=20)
+    assert stopped
+    assert scientific_columns(rows) == scientific_columns(uninterrupted)
+    assert max(row.attempt for row in rows) == 2
+    assert not Path(f"/proc/{stopped[0]}").exists()
+
+
 def test_an_episode_that_always_fails_is_reported_and_the_rest_goes_on(solve, experiment) -> None:
     items = missing_items(experiment, set())
     good = items[0].episode
@@ -89,7 +121,7 @@ def test_an_episode_that_always_fails_is_reported_and_the_rest_goes_on(solve, ex
 
 def test_resume_runs_only_missing_episodes(experiment, cache_dir, resources, uninterrupted, tmp_path) -> None:
     some = replace(experiment, episodes=experiment.episodes[:2])
-    options = {"workers": 2, "cpus_per_worker": 1, "gpus_per_worker": None, "cache_dir": cache_dir, "command": ["x"]}
+    options = {"execution": Execution(workers=2), "cache_dir": cache_dir, "command": ["x"]}
     with open_run(some, str(tmp_path / "run"), ["x"]) as run:
         first = evaluate(some, run, **options)
         parts = set((tmp_path / "run" / "episodes").iterdir())
@@ -103,8 +135,33 @@ def test_resume_runs_only_missing_episodes(experiment, cache_dir, resources, uni
     assert summary["protocol"]["episodes"] == 6
 
 
+def test_a_run_is_counted_where_prometheus_finds_it_and_logged_line_by_line(
+    experiment, cache_dir, resources, tmp_path
+) -> None:
+    some = replace(experiment, episodes=experiment.episodes[:2])
+    execution = Execution(workers=1, episode_log=tmp_path / "episodes.jsonl")
+    with open_run(some, str(tmp_path / "run"), ["x"]) as run:
+        evaluate(some, run, execution, cache_dir=cache_dir, command=["x"])
+    lines = [json.loads(line) for line in (tmp_path / "episodes.jsonl").read_text().splitlines()]
+    assert sorted((line["episode"], line["method"], line["status"]) for line in lines) == [
+        (i, name, "ok") for i in (0, 1) for name in ("label-halluc", "lr")
+    ]
+    node = ray.nodes()[0]
+    wanted = re.compile(r'^ray_rayfs_episodes_total\{.*Method="label-halluc".*\} (\S+)$', re.MULTILINE | re.IGNORECASE)
+    deadline = time.monotonic() + 60
+    while not (found := wanted.search(metrics_of(node))):
+        assert time.monotonic() < deadline, "not exported within a minute"
+        time.sleep(1)
+    assert float(found[1]) >= 2
+
+
+def metrics_of(node: dict) -> str:
+    with urllib.request.urlopen(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics") as answer:
+        return answer.read().decode()
+
+
 def test_episodes_of_another_manifest_do_not_resume(experiment, cache_dir, resources, uninterrupted, tmp_path) -> None:
-    options = {"workers": 1, "cpus_per_worker": 1, "gpus_per_worker": None, "cache_dir": cache_dir, "command": ["x"]}
+    options = {"execution": Execution(workers=1), "cache_dir": cache_dir, "command": ["x"]}
     first, second = (replace(experiment, episodes=[replace(experiment.episodes[i], index=0)]) for i in (0, 1))
     with open_run(first, str(tmp_path / "run"), ["x"]) as run:
         run.append([row for row in uninterrupted if row.episode == 0])
@@ -127,9 +184,7 @@ def test_a_run_of_other_base_images_does_not_resume(experiment, cache_dir, resou
     with open_run(experiment, str(tmp_path / "run"), ["x"]) as run:
         run.confirm("base_table", "another")
         with pytest.raises(InputError, match='base_table was "another" and is now'):
-            evaluate(
-                experiment, run, workers=1, cpus_per_worker=1, gpus_per_worker=None, cache_dir=cache_dir, command=[]
-            )
+            evaluate(experiment, run, Execution(workers=1), cache_dir=cache_dir, command=[])
 
 
 def test_the_gain_is_the_mean_of_paired_differences(experiment, uninterrupted) -> None:

@@ -56,7 +56,8 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[StandInActor]], Epis
         made = EpisodePool.__new__(EpisodePool)
         made.__dict__.update(
             _ray=StandInRay, _spec=SimpleNamespace(methods={"lr": {}}), _idle=[], _preparing={}, _running={},
-            _n_workers=len(actors), _n_died_preparing=0, _waiting_since=time.monotonic(), _new_actor=lambda: actors[0],
+            _overdue={}, _timeout_s=None, _longest_s=0.0, _n_workers=len(actors), _n_died_preparing=0,
+            _waiting_since=time.monotonic(), _new_actor=lambda: actors[0],
         )  # fmt: skip
         for actor in actors:
             made._prepare(actor)

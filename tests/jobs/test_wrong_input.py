@@ -205,6 +205,7 @@ def test_a_folder_of_other_files_is_not_overwritten(error, folder, checkpoint) -
         (["--methods", "lr", "lr"], "each once"),
         (["--cpus-per-worker", "0"], "--cpus-per-worker is 0"),
         (["--seed", "-1"], "--seed is -1"),
+        (["--episode-timeout", "0"], "--episode-timeout is 0.0; expected seconds above 0"),
         (["--benchmark", "omniglot-one-shot", "--episodes", "21"], "--episodes is 21 but"),
         (["--benchmark", "omniglot-one-shot", "--n-way", "5"], "--n-way 20"),
         (["--manifest", "/etc/hostname"], "cannot read the manifest"),
