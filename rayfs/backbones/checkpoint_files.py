@@ -4,6 +4,9 @@ import argparse
 import io
 import pickle
 import re
+import struct
+import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,10 +49,14 @@ def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
     if path.suffix == SAFETENSORS_SUFFIX:
         try:
             # The library returns them in an order that changes from call to call; messages should not.
-            return dict(sorted(safetensors.torch.load(data).items()))
-        except safetensors.SafetensorError as error:
+            tensors = dict(sorted(safetensors.torch.load(data).items()))
+        except (safetensors.SafetensorError, KeyError, ValueError) as error:  # KeyError: a type that torch lacks
             raise _not_a_checkpoint(path, "safetensors file", error) from error
-    return _state_dict_in(_unpickle_safely(data, path), path)
+    else:
+        _refuse_compressed(data, path)
+        tensors = _state_dict_in(_unpickle_safely(data, path), path)
+    _refuse_odd_tensors(tensors, path)
+    return tensors
 
 
 @contextmanager
@@ -63,6 +70,41 @@ def write_failures_explained(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _refuse_compressed(data: bytes, path: Path) -> None:
+    """Refuse archives that unpack to more than they are: PyTorch never compresses, and a bomb would fill the memory."""
+    if not data.startswith(b"PK"):
+        return
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            n_bytes = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
+        raise _not_a_checkpoint(path, "PyTorch checkpoint", error) from error
+    if n_bytes > len(data):
+        raise InputError(
+            f"checkpoint {path} is compressed: {len(data):,} bytes that unpack to {n_bytes:,}; save it with "
+            "torch.save, which does not compress"
+        )
+
+
+def _refuse_odd_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Refuse what is not an array of stored numbers: sparse, complex or without values, or far more of them than bytes.
+
+    A tensor may repeat its numbers (a stride of 0), so that a file of 1 kB claims 10^12 of them.
+    """
+    for name, tensor in tensors.items():
+        odd = (
+            "sparse" if tensor.layout != torch.strided
+            else "without values (device meta)" if tensor.device.type != "cpu"
+            else "complex" if tensor.is_complex()
+            else "quantized" if tensor.is_quantized
+            else f"{tuple(tensor.shape)} of {tensor.untyped_storage().nbytes():,} stored bytes"
+            if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+            else None
+        )  # fmt: skip
+        if odd is not None:
+            raise InputError(f"checkpoint {path}: tensor {name!r} is {odd}; expected plain arrays: save them anew")
+
+
 def _unpickle_safely(data: bytes, path: Path) -> Any:
     """Unpickle tensors and plain containers only.
 
@@ -70,7 +112,8 @@ def _unpickle_safely(data: bytes, path: Path) -> Any:
     no code to run.
     """
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sparse tensors, which are refused
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except MemoryError:
         raise
@@ -90,13 +133,22 @@ def _unpickle_safely(data: bytes, path: Path) -> Any:
 def _state_dict_in(loaded: Any, path: Path) -> dict[str, Tensor]:
     wrapped = loaded if isinstance(loaded, dict) else {}
     state = next((wrapped[key] for key in STATE_KEYS if isinstance(wrapped.get(key), dict)), loaded)
-    if isinstance(state, dict) and state and all(isinstance(value, Tensor) for value in state.values()):
-        return {str(name): tensor for name, tensor in state.items()}
-    keys = f" with the keys {', '.join(map(repr, list(state)[:8])) or '(none)'}" if isinstance(state, dict) else ""
+    if (
+        isinstance(state, dict)
+        and state
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
+    ):
+        return dict(state)
+    keys = f" with the keys {', '.join(map(_shown, list(state)[:8])) or '(none)'}" if isinstance(state, dict) else ""
     raise InputError(
         f"checkpoint {path} holds a {type(state).__name__}{keys}, not tensors by name; save model.state_dict(), or a "
         f"dict with it under one of: {', '.join(STATE_KEYS)}"
     )
+
+
+def _shown(key: Any) -> str:
+    """Return a key as messages show it; a nested one may have a text without end."""
+    return repr(key)[:60] if isinstance(key, str | bytes) else f"a {type(key).__name__}"
 
 
 def _not_a_checkpoint(path: Path, expected: str, error: Exception) -> InputError:

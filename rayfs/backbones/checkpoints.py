@@ -20,6 +20,8 @@ from rayfs.backbones.checkpoint_files import (
 from rayfs.backbones.state import HEADS, find_heads, fit_state, state_hash
 from rayfs.durable_files import write_durably
 from rayfs.errors import InputError
+from rayfs.json_text import parse_json
+from rayfs.redaction import without_secrets_inside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,8 @@ def save_checkpoint(
         heads: tensors of classifier heads by name (`classifier.weight`, `rot_classifier.bias`, `eq_head.0.weight`),
             stored in the same file for `read_heads`; `load_checkpoint` leaves them out, and so does the state hash.
 
+    Secrets in texts of the metadata (credentials in the URIs of a command) are not written.
+
     Raises InputError where the suffix is another, or the place cannot be written; TypeError or ValueError where
     `metadata` is not JSON; ValueError where a head's tensor has the name of a tensor of the backbone, or begins with
     none of `rayfs.backbones.state.HEADS`, so that it could not be told from the backbone's.
@@ -74,7 +78,7 @@ def save_checkpoint(
     state |= _checked_heads(heads or {}, own_names=set(state))
     data = safetensors.torch.save(state)
     sidecar = {
-        "metadata": metadata,
+        "metadata": without_secrets_inside(metadata),
         "n_tensors": len(state),
         "sha256": hashlib.sha256(data).hexdigest(),
         "state_hash": state_hash(backbone),
@@ -159,11 +163,18 @@ def _sidecar_metadata(path: Path, data: bytes) -> dict[str, Any]:
     if not sidecar_path.is_file():
         return {}
     try:
-        sidecar = json.loads(sidecar_path.read_bytes())
+        sidecar = parse_json(sidecar_path.read_bytes())
     except ValueError as error:
         raise InputError(f"{sidecar_path} beside the checkpoint is not JSON ({error}); restore or remove it") from error
+    except OSError as error:
+        raise InputError(f"{sidecar_path} cannot be read ({error.strerror}); check its permissions") from error
     if not isinstance(sidecar, dict) or not {"metadata", "sha256"} <= sidecar.keys():
         return {}
+    if not isinstance(sidecar["metadata"], dict) or not isinstance(sidecar["sha256"], str):
+        raise InputError(
+            f"{sidecar_path} beside the checkpoint is damaged: expected an object as metadata and a text as sha256; "
+            "restore or remove it"
+        )
     found = hashlib.sha256(data).hexdigest()
     if found != sidecar["sha256"]:
         raise InputError(

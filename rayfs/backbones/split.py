@@ -32,7 +32,7 @@ def split(backbone: nn.Module, n_blocks: int) -> tuple[nn.Module, nn.Module]:
     if not isinstance(backbone, CHAINS):
         raise InputError(
             f"{type(backbone).__name__} cannot be split behind its first {n_blocks} blocks, because other operations "
-            "lie between them; conv4, resnet12, seresnet12 and wrn-DEPTH-WIDTH can: drop --frozen-views"
+            "lie between them; conv4, resnet12, seresnet12 and wrn-DEPTH-WIDTH can: use --frozen-views 0"
         )
     first = blocks(backbone)[:n_blocks]
     rest = copy.copy(backbone)

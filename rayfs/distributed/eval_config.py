@@ -41,7 +41,8 @@ class EvalConfig:
     hard-label, label-halluc, assoalign, feature-distill; each also with settings of its own, as in
     label-halluc:base-gradient=head,steps=100. Flags below apply to every method that has such a setting."""
     recipe: RecipeName = "released"
-    """Defaults of the settings below: as released."""
+    """Defaults of the settings below: as released, or fast (100 steps behind two frozen blocks whose activations are
+    kept; for backbones that are a chain of blocks)."""
     backbone: str = "conv4"
     """What the checkpoint is of; names as in `jobs/pretrain.py --help`."""
     checkpoint: Path | None = None

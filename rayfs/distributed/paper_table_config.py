@@ -37,7 +37,7 @@ class PaperTableConfig:
     """Use this embedding (rfs-simple, rfs-distill, skd-gen0, ...) for all rows that the project runs; default: that of
     the table."""
     recipe: RecipeName = "released"
-    """Settings of the finetuning methods."""
+    """Settings of the finetuning methods: as released, or fast (100 steps behind two frozen blocks)."""
     steps: int | None = None
     """SGD steps of every finetuning method; default: the recipe's. Fewer is another experiment than the published one,
     and the table says so."""

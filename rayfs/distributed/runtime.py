@@ -130,8 +130,10 @@ def _answers(address: str) -> bool:
 def _start(ray: ModuleType, address: str) -> None:
     quiet = {"logging_level": logging.WARNING, "log_to_driver": False}
     if address == "local":
-        # One CPU per core that this process may use; Ray itself would count those of the whole machine.
-        n_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        # One CPU per core that this process may use; Ray itself would count those of the whole machine. On a single one
+        # Ray Data never starts an actor, so that the base bank would wait for ever: there, two share the core.
+        n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        n_cpus = max(2, n_cores)
         ray.init(
             address="local", num_cpus=n_cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet
         )

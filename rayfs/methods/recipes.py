@@ -48,10 +48,15 @@ OMNIGLOT_RECIPE: dict[str, Any] = {"steps": 40, "step_views": 5, "lr": 0.1, "hea
 
 BENCHMARK_RECIPES: dict[str, dict[str, Any]] = {"omniglot": OMNIGLOT_RECIPE, "omniglot-one-shot": OMNIGLOT_RECIPE}
 
-RecipeName = Literal["released"]
+RecipeName = Literal["released", "fast"]
 """What --recipe takes."""
 
-RECIPES: dict[RecipeName, dict[str, Any]] = {"released": {}}
+FAST: dict[str, Any] = {"steps": 100, "head_lr": 0.3, "frozen_blocks": 2, "frozen_views": 4}
+"""Ours: the first two blocks stay frozen and keep the activations of 4 views of each image; a third of the steps, with
+a learning rate of the head that lets its norm grow in them. Chosen on validation classes of FC100 with Conv-4 (README,
+"A cheaper recipe"). The appendix of Label Hallucination claims more than 66% less cost without giving its protocol."""
+
+RECIPES: dict[RecipeName, dict[str, Any]] = {"released": {}, "fast": FAST}
 """Settings that differ from the released ones."""
 
 

@@ -6,10 +6,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from rayfs.distributed.runtime import _address
+from rayfs.distributed.runtime import _address, _start
 from rayfs.errors import InputError
 
 
@@ -74,3 +75,11 @@ def test_a_private_cluster_leaves_no_token_behind(tmp_path: Path) -> None:
     )  # fmt: skip
     assert float(result.stdout) >= 1
     assert not (tmp_path / ".ray").exists()
+
+
+@pytest.mark.parametrize(("n_cores", "n_cpus"), [(1, 2), (2, 2), (16, 16)])
+def test_a_private_cluster_has_a_cpu_for_every_core_and_two_for_ray_data(n_cores, n_cpus, monkeypatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(n_cores)), raising=False)
+    asked: dict = {}
+    _start(SimpleNamespace(init=lambda **settings: asked.update(settings)), "local")
+    assert asked["num_cpus"] == n_cpus

@@ -1,5 +1,6 @@
 """Recipes: the released numbers as tables, and which settings go before which."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -152,6 +153,15 @@ def test_omniglot_has_settings_of_its_own_for_methods_that_have_such_settings():
 def test_variant_goes_before_flag_before_recipe_before_benchmark(benchmark, recipe, given, spec, steps, monkeypatch):
     monkeypatch.setitem(RECIPES, "hasty", {"steps": 11})
     assert method_configs([spec], benchmark, 5, 5, given, recipe)[spec].steps == steps
+
+
+@pytest.mark.parametrize("benchmark", ["cifar-fs", "fc100", "folder"])
+@pytest.mark.parametrize("n_shot", [1, 5])
+@pytest.mark.parametrize("name", FINETUNING)
+def test_the_fast_recipe_is_the_same_for_all_methods_and_leaves_the_rest_as_released(name, n_shot, benchmark):
+    released, fast = (resolve(name, benchmark, 5, n_shot, {}, recipe) for recipe in ("released", "fast"))
+    assert (fast.steps, fast.head_lr, fast.frozen_blocks, fast.frozen_views) == (100, 0.3, 2, 4)
+    assert replace(fast, steps=released.steps, head_lr=0.05, frozen_blocks=0, frozen_views=0) == released
 
 
 def test_what_goes_first_leaves_the_other_settings_as_they_were(monkeypatch):
