@@ -33,7 +33,7 @@ def open_source(folder: Path, class_names: Sequence[str], cache_dir: Path) -> Pa
     if (folder / TORCHVISION_FOLDER).is_dir():
         paths = [_torchvision_as_parquet(folder, cache_dir)]
     else:
-        paths = sorted(folder.rglob("*.parquet"))
+        paths = sorted(path for path in folder.rglob("*.parquet") if _is_shard(path.relative_to(folder), folder))
     if not paths:
         raise InputError(
             f"{folder} holds neither Parquet files (Hugging Face's cifar100) nor torchvision's '{TORCHVISION_FOLDER}'"
@@ -51,6 +51,11 @@ def open_source(folder: Path, class_names: Sequence[str], cache_dir: Path) -> Pa
             "train and test shards are pooled, is each of them there once?"
         )
     return source
+
+
+def _is_shard(path: Path, folder: Path) -> bool:
+    """Tell shards from hidden files and from folders; links may lead anywhere: Hugging Face's cache is made of them."""
+    return not any(part.startswith(".") for part in path.parts) and not (folder / path).is_dir()
 
 
 def class_groups() -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from rayfs.benchmarks.png_chunks import check_chunks
 from rayfs.errors import InputError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
@@ -19,6 +20,9 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 MAX_PIXELS = 50_000_000
 """Refuse larger images before they are decoded (a decompression bomb would fill the memory)."""
+
+MAX_BYTES = 500_000_000
+"""Refuse larger files before they are read: more than `MAX_PIXELS` need in any format."""
 
 DECODE_RULE = "short-side-bilinear-centre-crop-1"
 """Names what `decode` does to pixels; part of every table's fingerprint, changed whenever the rule changes."""
@@ -41,8 +45,10 @@ def decode(encoded: bytes, *, channels: int, image_size: int, where: str) -> Dec
     The orientation of the EXIF data is applied; EXIF data that cannot be read are ignored, as the pixels are whole.
 
     Raises:
-        InputError: the bytes are no complete image of a known format, or larger than `MAX_PIXELS`; names `where`.
+        InputError: the bytes are no complete and undamaged image of a known format, hold several, or are larger than
+            `MAX_PIXELS` or `MAX_BYTES`; names `where`.
     """
+    refuse_too_many_bytes(len(encoded), where)
     if not encoded:
         raise InputError(f"{where}: the image is empty (0 bytes); replace or remove it")
     try:
@@ -51,6 +57,9 @@ def decode(encoded: bytes, *, channels: int, image_size: int, where: str) -> Dec
             image: Image.Image = Image.open(io.BytesIO(encoded), formats=FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise _too_large(where, f"{image.width} x {image.height} pixels")
+            _refuse_frames(image, where)
+            if image.format == "PNG":
+                check_chunks(encoded)
             lossless = image.format in LOSSLESS
             image = _to_channels(_upright(image), channels)
     except InputError:
@@ -82,6 +91,23 @@ def key_of_file(encoded: bytes) -> bytes:
 
 def _too_large(where: str, size: str) -> InputError:
     return InputError(f"{where}: {size} are more than the limit of {MAX_PIXELS:,} pixels; scale the image down first")
+
+
+def refuse_too_many_bytes(n_bytes: int, where: str) -> None:
+    """Refuse an encoded image by its size. Raises InputError."""
+    if n_bytes > MAX_BYTES:
+        raise InputError(
+            f"{where}: {n_bytes:,} bytes are more than the limit of {MAX_BYTES:,} for one image; replace it"
+        )
+
+
+def _refuse_frames(image: Image.Image, where: str) -> None:
+    """Refuse animations: which frame is the picture? Photographs with a preview inside (MPO) have one picture."""
+    n_frames = getattr(image, "n_frames", 1)
+    if n_frames > 1 and image.format != "MPO":
+        raise InputError(
+            f"{where}: the {image.format} file holds {n_frames} frames, expected 1; save one of them alone"
+        )
 
 
 _UPRIGHT = {

@@ -11,10 +11,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rayfs.benchmarks.episodes import Episode, Protocol
+from rayfs.benchmarks.folder_files import refuse_special
 from rayfs.durable_files import write_durably
 from rayfs.errors import InputError
+from rayfs.json_text import parse_json
 
-_COLUMNS = ("episode", "class_ids", "support_rows", "query_rows", "hash")
+_KINDS = {
+    "episode": "integers",
+    "class_ids": "list of integers",
+    "support_rows": "list of integers",
+    "query_rows": "list of integers",
+    "hash": "string",
+}
+_COLUMNS = tuple(_KINDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +62,7 @@ def encode_manifest(
         "class_names": json.dumps(list(class_names)),
     }
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(rows).replace_schema_metadata(metadata), sink)
+    pq.write_table(pa.table(rows).replace_schema_metadata(metadata), sink, write_page_checksum=True)
     return sink.getvalue().to_pybytes()
 
 
@@ -63,6 +72,7 @@ def read_manifest(path: Path, protocol: Protocol, fingerprint: str, n_rows: int)
     Raises:
         InputError: not a manifest, of another table or protocol, or changed since it was written.
     """
+    refuse_special(path)
     table, found = _read(path, str(path))
     if found.fingerprint != fingerprint:
         raise InputError(
@@ -70,7 +80,7 @@ def read_manifest(path: Path, protocol: Protocol, fingerprint: str, n_rows: int)
             f"{fingerprint}: other images, classes or image size"
         )
     _check_protocol_agrees(path, found.protocol, asdict(protocol))
-    return _episodes(table, str(path), protocol, n_rows)
+    return _episodes(table, str(path), protocol, n_rows, len(found.class_names) or None)
 
 
 def decode_manifest(data: bytes, name: str) -> EpisodeManifest:
@@ -82,11 +92,11 @@ def decode_manifest(data: bytes, name: str) -> EpisodeManifest:
     table, found = _read(pa.BufferReader(data), name)
     try:
         protocol = Protocol(**found.protocol)
-    except TypeError as error:
+    except (TypeError, InputError) as error:
         raise InputError(f"{name} is not an episode manifest: its protocol does not fit ({error})") from None
     return EpisodeManifest(
         fingerprint=found.fingerprint, protocol=protocol, class_names=found.class_names,
-        episodes=_episodes(table, name, protocol, None),
+        episodes=_episodes(table, name, protocol, None, len(found.class_names) or None),
     )  # fmt: skip
 
 
@@ -99,8 +109,11 @@ class _Header:
 
 def _read(source: object, name: str) -> tuple[pa.Table, _Header]:
     try:
-        table = pq.read_table(source)
-    except (pa.ArrowException, OSError) as error:
+        file = pq.ParquetFile(source, page_checksum_verification=True)
+        table = file.read()
+        if table.num_rows != file.metadata.num_rows:  # the footer has no checksum
+            raise pa.ArrowInvalid(f"it has {table.num_rows} rows of {file.metadata.num_rows}")
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: damaged text
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{name}: cannot read the manifest ({reason}); expected a Parquet file written by an earlier run"
@@ -112,25 +125,41 @@ def _read(source: object, name: str) -> tuple[pa.Table, _Header]:
             f"{name} is not an episode manifest: it has columns {', '.join(table.column_names)}, expected "
             f"{', '.join(_COLUMNS)}"
         )
+    for column, kind in _KINDS.items():
+        if table.column_names.count(column) != 1 or not _is(table.schema.field(column).type, kind):
+            types = ", ".join(str(field.type) for field in table.schema if field.name == column)
+            raise InputError(f"{name} is not an episode manifest: its column {column} is {types}, expected {kind}")
     return table, _Header(fingerprint=fingerprint, protocol=protocol, class_names=_class_names(metadata))
 
 
-def _episodes(table: pa.Table, name: str, protocol: Protocol, n_rows: int | None) -> list[Episode]:
-    episodes = [_episode(name, row, protocol, n_rows) for row in table.to_pylist()]
+def _is(found: pa.DataType, kind: str) -> bool:
+    if kind == "list of integers":
+        return pa.types.is_list(found) and pa.types.is_signed_integer(found.value_type)
+    return pa.types.is_signed_integer(found) if kind == "integers" else pa.types.is_string(found)
+
+
+def _episodes(
+    table: pa.Table, name: str, protocol: Protocol, n_rows: int | None, n_classes: int | None
+) -> list[Episode]:
+    try:
+        rows = table.to_pylist()
+    except ValueError as error:  # damaged text
+        raise InputError(f"{name}: cannot read the manifest ({error}); write it again") from None
+    episodes = [_episode(name, row, protocol, n_rows, n_classes) for row in rows]
     _check_numbers(name, [episode.index for episode in episodes])
     return episodes
 
 
 def _class_names(metadata: dict[bytes, bytes]) -> tuple[str, ...]:
     try:
-        return tuple(map(str, json.loads(metadata.get(b"class_names", b"[]"))))
+        return tuple(map(str, parse_json(metadata.get(b"class_names", b"[]"))))
     except (ValueError, TypeError):
         return ()
 
 
 def _protocol_fields(metadata: dict[bytes, bytes]) -> dict | None:
     try:
-        fields = json.loads(metadata[b"protocol"])
+        fields = parse_json(metadata[b"protocol"])
     except (KeyError, ValueError):
         return None
     return fields if isinstance(fields, dict) else None
@@ -145,7 +174,7 @@ def _check_numbers(path: str, indices: list[int | None]) -> None:
 
 
 def _check_protocol_agrees(path: Path, written: dict, asked: dict) -> None:
-    for field in asked.keys() - {"seed"}:  # the seed that drew the episodes; the run's own goes to the methods
+    for field in sorted(asked.keys() - {"seed"}):  # the seed that drew the episodes; the run's own goes to the methods
         if written.get(field) != asked[field]:
             flag = "--" + field.replace("_", "-")
             raise InputError(
@@ -154,7 +183,7 @@ def _check_protocol_agrees(path: Path, written: dict, asked: dict) -> None:
             )
 
 
-def _episode(path: str, row: dict, protocol: Protocol, n_rows: int | None) -> Episode:
+def _episode(path: str, row: dict, protocol: Protocol, n_rows: int | None, n_classes: int | None) -> Episode:
     shapes = {
         "class_ids": (protocol.n_way,),
         "support_rows": (protocol.n_way, protocol.n_shot),
@@ -163,13 +192,32 @@ def _episode(path: str, row: dict, protocol: Protocol, n_rows: int | None) -> Ep
     try:
         arrays = {name: np.array(row[name], dtype=np.int64).reshape(shape) for name, shape in shapes.items()}
         episode = Episode(index=row["episode"], **arrays)
-        rows = np.concatenate([episode.support_rows.ravel(), episode.query_rows.ravel()])
-        inside = rows.min() >= 0 and (n_rows is None or rows.max() < n_rows)
+        whole = episode.hash == row["hash"]
     except (TypeError, ValueError):
-        inside = False
-    if not inside or episode.hash != row["hash"]:
+        whole = False
+    if not whole:
         raise InputError(
             f"{path}: episode {row['episode']} does not match its hash {row['hash']}; the file was "
             "changed or damaged, write it again"
         )
+    _check_ids(path, episode, n_rows, n_classes)
     return episode
+
+
+def _check_ids(path: str, episode: Episode, n_rows: int | None, n_classes: int | None) -> None:
+    """Refuse what no draw gives, though its hash be right: ids outside the table, or an image or a class twice."""
+    rows = np.concatenate([episode.support_rows.ravel(), episode.query_rows.ravel()])
+    for what, ids, n in (("row", rows, n_rows), ("class", episode.class_ids, n_classes)):
+        outside = ids[(ids < 0) | (n is not None and ids >= n)]
+        if len(outside):
+            there = f"0 to {n - 1}" if n is not None else "0 or more"
+            raise InputError(
+                f"{path}: episode {episode.index} names {what} {outside[0]}, expected {there}; write it again from the "
+                "images at hand"
+            )
+        values, counts = np.unique(ids, return_counts=True)
+        if len(values) < len(ids):
+            raise InputError(
+                f"{path}: episode {episode.index} holds {what} {values[counts > 1][0]} more than once among "
+                f"{len(ids)}; expected distinct ones, in support and query together: write it again"
+            )

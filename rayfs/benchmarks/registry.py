@@ -10,6 +10,7 @@ from pathlib import Path
 from rayfs.benchmarks import cifar100
 from rayfs.benchmarks.augmentation import Augmentation
 from rayfs.benchmarks.episodes import SPLITS
+from rayfs.benchmarks.folder_files import class_folders
 from rayfs.benchmarks.sources import FolderSource, Source, open_folder, open_parquet
 from rayfs.errors import InputError
 
@@ -180,11 +181,11 @@ def _folder(data: str | None, image_size: int | None) -> Benchmark:
 
 
 def _open_split_folder(root: Path, name: str, cache_dir: Path) -> FolderSource:
-    source = open_folder(root / name)
+    source = open_folder(root / name, data_dir=root)
     for other in ("train", "val", "test"):
         if other == name or not (root / other).is_dir():
             continue
-        shared = sorted(set(source.class_names) & {path.name for path in (root / other).iterdir() if path.is_dir()})
+        shared = sorted(set(source.class_names) & {path.name for path in class_folders(root / other, root)})
         if shared:
             raise InputError(
                 f"class '{shared[0]}' is in both {root / name} and {root / other} ({len(shared)} shared classes); "

@@ -1,17 +1,16 @@
 """Where images come from before they are decoded: Parquet shards or class folders. Nothing is decoded here."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rayfs.benchmarks.images import EXTENSIONS
+from rayfs.benchmarks.folder_files import class_folders, image_files, refuse_outside
+from rayfs.benchmarks.images import EXTENSIONS, refuse_too_many_bytes
+from rayfs.benchmarks.shard_schema import read_shard_schema, reading
 from rayfs.errors import InputError
 from rayfs.hashing import stable_hash
 
@@ -68,8 +67,9 @@ class ParquetSource:
         """
         counts: Counter[int] = Counter()
         for path in self.paths:
-            with _reading(path):
-                labels = pq.ParquetFile(path).read(columns=[self.label_column])[self.label_column]
+            with reading(path):
+                file = pq.ParquetFile(path, page_checksum_verification=True)
+                labels = file.read(columns=[self.label_column])[self.label_column]
             found = pc.value_counts(labels)
             counts.update(dict(zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True)))
         return {name: counts[label] for label, name in self.classes}
@@ -82,8 +82,8 @@ class ParquetSource:
         """
         names = dict(self.classes)
         for path in self.paths:
-            with _reading(path):
-                file = pq.ParquetFile(path)
+            with reading(path):
+                file = pq.ParquetFile(path, page_checksum_verification=True)
                 row = 0
                 for batch in file.iter_batches(batch_size=1024, columns=[self.image_column, self.label_column]):
                     labels = batch.column(self.label_column).to_pylist()
@@ -92,6 +92,8 @@ class ParquetSource:
                         if label in names:
                             yield encoded_row(encoded[offset].as_py(), names[label], f"{path}, row {row + offset}")
                     row += len(labels)
+                if row != file.metadata.num_rows:  # the footer has no checksum
+                    raise ValueError(f"it has {row} rows of {file.metadata.num_rows}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +148,7 @@ def encoded_row(encoded: bytes | None, class_name: str, where: str) -> EncodedIm
 def read_file(path: str, class_name: str) -> EncodedImage:
     """Read one image file."""
     try:
+        refuse_too_many_bytes(Path(path).stat().st_size, path)
         return EncodedImage(class_name=class_name, encoded=Path(path).read_bytes(), where=path)
     except OSError as error:
         raise InputError(f"{path}: cannot read the image ({error.strerror}); check its permissions") from None
@@ -154,26 +157,17 @@ def read_file(path: str, class_name: str) -> EncodedImage:
 def open_parquet(paths: Sequence[Path], label_column: str, keep: Callable[[str], bool]) -> ParquetSource:
     """Describe the images of the classes that `keep` admits in Hugging Face Parquet shards.
 
-    The image column is the one that holds `struct<bytes, ...>`; class names come from the schema metadata.
-
     Raises:
-        InputError: a shard is unreadable, or lacks a column or the class names; says what is there instead.
+        InputError: a shard is unreadable or not as `read_shard_schema` expects it, or is of another dataset.
     """
     classes: list[tuple[int, str]] = []
     image_column = ""
     for path in sorted(paths):
-        schema = _read_schema(path)
-        structs = [column.name for column in schema if pa.types.is_struct(column.type)]
-        images = [name for name in structs if schema.field(name).type.get_field_index("bytes") >= 0]
-        if not images or label_column not in schema.names:
-            raise InputError(
-                f"{path}: expected an image column (struct with 'bytes') and a column '{label_column}', "
-                f"got columns {', '.join(schema.names)}"
-            )
-        found = [(i, name) for i, name in enumerate(_class_names(schema, label_column, path)) if keep(name)]
-        if classes and (found, images[0]) != (classes, image_column):
+        images, names = read_shard_schema(path, label_column)
+        found = [(i, name) for i, name in enumerate(names) if keep(name)]
+        if classes and (found, images) != (classes, image_column):
             raise InputError(f"{path}: its classes or columns differ from those of {min(paths)}; are they one dataset?")
-        classes, image_column = found, images[0]
+        classes, image_column = found, images
     return ParquetSource(
         paths=tuple(str(path) for path in sorted(paths)),
         image_column=image_column,
@@ -182,30 +176,31 @@ def open_parquet(paths: Sequence[Path], label_column: str, keep: Callable[[str],
     )
 
 
-def open_folder(root: Path) -> FolderSource:
+def open_folder(root: Path, data_dir: Path | None = None) -> FolderSource:
     """Describe the images below `root`, one folder a class; files that are no images by their ending are left out.
 
+    Arguments:
+        data_dir: the folder that links may not leave; `root` itself if it is not given.
+
     Raises:
-        InputError: `root` is no directory, has no class folders, or a class folder holds no image.
+        InputError: `root` is no directory, has no class folders, a class folder holds no image, or there is something
+            that `rayfs.benchmarks.folder_files` refuses.
     """
+    data_dir = data_dir or root
+    if root.exists() or root.is_symlink():
+        refuse_outside(root, data_dir)
     if not root.is_dir():
         raise InputError(f"{root} is not a directory; expected one folder of images per class in it")
-    class_dirs = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    class_dirs = class_folders(root, data_dir)
     if not class_dirs:
         raise InputError(f"{root} has no class folders; expected {root}/<class name>/<image>.png or .jpg")
     files = []
     for class_dir in class_dirs:
-        images = sorted(path for path in class_dir.rglob("*") if _is_image(path, class_dir))
+        images = image_files(class_dir, data_dir)
         if not images:
             raise InputError(f"{class_dir} holds no image ({', '.join(EXTENSIONS)}); add some or remove the folder")
         files += [(str(path.relative_to(root)), class_dir.name) for path in images]
     return FolderSource(root=str(root), files=tuple(files))
-
-
-def _is_image(path: Path, class_dir: Path) -> bool:
-    """Tell by its name whether `path` is an image; a hidden one is none, a dangling link is one that will be missed."""
-    hidden = any(part.startswith(".") for part in path.relative_to(class_dir).parts)
-    return path.suffix.lower() in EXTENSIONS and not hidden and not path.is_dir()
 
 
 def _known(wanted: Collection[str], class_names: Collection[str]) -> frozenset[str]:
@@ -215,39 +210,9 @@ def _known(wanted: Collection[str], class_names: Collection[str]) -> frozenset[s
     return frozenset(wanted)
 
 
-def _read_schema(path: Path) -> pa.Schema:
-    with _reading(path):
-        return pq.read_schema(path)
-
-
-@contextmanager
-def _reading(path: Path | str) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(
-            f"{path}: cannot read this Parquet file ({_first_line(error)}); download or write it again"
-        ) from None
-
-
-def _class_names(schema: pa.Schema, label_column: str, path: Path) -> list[str]:
-    try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return list(features[label_column]["names"])
-    except (KeyError, TypeError, ValueError):
-        raise InputError(
-            f"{path}: its schema metadata has no class names for '{label_column}' "
-            "(expected the Hugging Face 'ClassLabel' entry)"
-        ) from None
-
-
 def _stat(path: str | Path) -> list[str | int]:
     try:
         stat = Path(path).stat()
     except OSError as error:
         raise InputError(f"{path}: cannot read the file ({error.strerror}); restore or remove it") from None
     return [str(path), stat.st_size, stat.st_mtime_ns]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

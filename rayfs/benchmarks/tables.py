@@ -7,6 +7,7 @@ episodes, whether they came from Parquet shards in any order, from a folder, or 
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from rayfs.benchmarks.sources import Source
 from rayfs.durable_files import write_durably
 from rayfs.errors import InputError
 from rayfs.hashing import stable_hash
+from rayfs.json_text import parse_json
 
 _COPY_ROWS = 4096
 
@@ -142,7 +144,7 @@ def find_table(cache_dir: Path, signature: str) -> ImageTable | None:
     if not link.exists():
         return None
     fingerprint = link.read_text()
-    whole = (cache_dir / "tables" / fingerprint / "images.npy").exists()
+    whole = fingerprint and (cache_dir / "tables" / fingerprint / "images.npy").exists()
     return open_table(cache_dir, fingerprint) if whole else None
 
 
@@ -150,21 +152,24 @@ def open_table(cache_dir: Path, fingerprint: str) -> ImageTable:
     """Map the table called `fingerprint` into memory, read-only.
 
     Raises:
-        InputError: the cache does not have it.
+        InputError: the cache does not have it, or what it has is damaged.
     """
     path = cache_dir / "tables" / fingerprint
-    if not path.exists():
+    if not re.fullmatch("[0-9a-f]+", fingerprint) or not path.exists():
         raise InputError(
             f"image table {fingerprint} is not in {cache_dir}; on a cluster, RAYFS_CACHE must name "
             "a folder that every node shares"
         )
-    return ImageTable(
-        images=np.load(path / "images.npy", mmap_mode="r"),
-        offsets=np.load(path / "offsets.npy"),
-        class_names=tuple(json.loads((path / "classes.json").read_text())),
-        fingerprint=fingerprint,
-        path=path,
-    )
+    try:
+        images, offsets = np.load(path / "images.npy", mmap_mode="r"), np.load(path / "offsets.npy")
+        class_names = tuple(parse_json((path / "classes.json").read_bytes()))
+        whole = (images.ndim, images.dtype, len(offsets)) == (4, np.uint8, len(class_names) + 1)
+        whole = whole and offsets[-1] == len(images)
+    except (OSError, ValueError, TypeError, EOFError):
+        whole = False
+    if not whole:
+        raise InputError(f"image table {path} is damaged; remove that folder: its images will be decoded again")
+    return ImageTable(images=images, offsets=offsets, class_names=class_names, fingerprint=fingerprint, path=path)
 
 
 def load_table(source: Source, cache_dir: Path, *, channels: int, image_size: int) -> ImageTable:

@@ -53,7 +53,7 @@ def test_nothing_but_the_manifest_is_left(path):
 
 
 def test_a_failed_write_leaves_the_old_manifest(path, monkeypatch):
-    def fail(*arguments) -> None:
+    def fail(*arguments, **options) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pq, "write_table", fail)
@@ -140,7 +140,7 @@ def test_a_damaged_row_is_refused_by_its_number(path, damage):
 
 
 def test_rows_outside_the_table_are_refused(path):
-    with pytest.raises(InputError, match="does not match its hash"):
+    with pytest.raises(InputError, match=r"^.*: episode 0 names row \d+, expected 0 to 49; write it again from"):
         read(path, n_rows=50)
 
 
@@ -168,7 +168,7 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path, content):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(InputError, match="cannot read the manifest"):
+    with pytest.raises(InputError, match=r"none.parquet: cannot read the file \(No such file or directory\)"):
         read(tmp_path / "none.parquet")
 
 

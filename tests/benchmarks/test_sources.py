@@ -153,7 +153,7 @@ def test_a_truncated_shard_is_refused_when_it_is_opened(tmp_path, keep):
 
 
 def test_a_missing_shard_is_refused_when_it_is_opened(tmp_path):
-    with pytest.raises(InputError, match="cannot read this Parquet file"):
+    with pytest.raises(InputError, match=r"none.parquet: cannot read the file \(No such file or directory\); restore"):
         open_parquet([tmp_path / "none.parquet"], "label", everything)
 
 
@@ -233,12 +233,14 @@ def test_hidden_folders_and_loose_files_are_no_classes(tmp_path):
     assert open_folder(tmp_path).class_names == ("ant",)
 
 
-def test_links_to_images_and_to_class_folders_are_followed(tmp_path):
-    write_folder(tmp_path / "elsewhere", [(png(0), "ant"), (png(1), "bee")])
+def test_links_to_images_and_to_class_folders_inside_the_data_directory_are_followed(tmp_path):
+    write_folder(tmp_path / "pool", [(png(0), "ant"), (png(1), "bee"), (png(2), "old")])
     (tmp_path / "set" / "cat").mkdir(parents=True)
-    (tmp_path / "set" / "ant").symlink_to(tmp_path / "elsewhere" / "ant")
-    (tmp_path / "set" / "cat" / "0.png").symlink_to(tmp_path / "elsewhere" / "bee" / "1.png")
-    assert contents(open_folder(tmp_path / "set")) == [("ant", png(0)), ("cat", png(1))]
+    (tmp_path / "set" / "ant").symlink_to(tmp_path / "pool" / "ant")
+    (tmp_path / "set" / "cat" / "0.png").symlink_to(tmp_path / "pool" / "bee" / "1.png")
+    (tmp_path / "set" / "cat" / "more").symlink_to(tmp_path / "pool" / "old")
+    expected = [("ant", png(0)), ("cat", png(1)), ("cat", png(2))]
+    assert contents(open_folder(tmp_path / "set", data_dir=tmp_path)) == expected
 
 
 def test_folder_that_is_missing_or_a_file_is_refused(tmp_path):
@@ -265,10 +267,10 @@ def test_a_class_without_images_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("use", ["signature", "read"])
-def test_a_dangling_link_is_refused_by_its_path(tmp_path, use):
-    write_folder(tmp_path, [(png(0), "ant")])
-    (tmp_path / "ant" / "1.png").symlink_to(tmp_path / "gone.png")
+def test_an_image_that_vanishes_is_refused_by_its_path(tmp_path, use):
+    write_folder(tmp_path, [(png(0), "ant"), (png(1), "ant")])
     source = open_folder(tmp_path)
+    (tmp_path / "ant" / "1.png").unlink()
     with pytest.raises(InputError, match=rf"^{tmp_path}/ant/1.png: cannot read the \w+ \(No such file or directory\)"):
         source.signature() if use == "signature" else contents(source)
 
