@@ -7,6 +7,7 @@ from typing import TypeVar
 import tyro
 
 from rayfs.errors import InputError, Terminated
+from rayfs.redaction import without_secrets
 
 EXIT_OK, EXIT_FAILED, EXIT_WRONG_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
 
@@ -28,7 +29,7 @@ def run_job(
         config = tyro.cli(config_class, args=argv, description=description)
         return main(config)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {without_secrets(str(error))}", file=sys.stderr)
         return EXIT_WRONG_INPUT
     except KeyboardInterrupt as error:
         return EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED

@@ -16,12 +16,14 @@ class WriterLock:
     id and host. A filesystem that has no `flock` (some Lustre and NFS mounts) gives a warning and no protection.
 
     Raises:
-        InputError: if another writer holds the lock.
+        InputError: if another writer holds the lock, or `path` is a link: the file behind it would be overwritten.
         OSError: if the file cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        if path.is_symlink():
+            raise InputError(f"{path} is a link to {path.readlink()}; remove it, a lock is a file of its own")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
             _lock(descriptor, path)
             os.ftruncate(descriptor, 0)

@@ -7,6 +7,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from rayfs.errors import InputError
+from rayfs.evaluation.origins import Origin
 from rayfs.evaluation.rows import SCHEMA, Row, rows_to_table, table_to_rows
 from rayfs.evaluation.storage import STORAGE_ERRORS, Storage
 
@@ -38,11 +39,10 @@ def read_part(storage: Storage, number: int) -> list[Row]:
     return table_to_rows(_read(storage, number))
 
 
-def read_completed(storage: Storage, number: int) -> set[tuple[int, str]]:
-    """Return the (episode, method) of the ok rows of one part, reading three columns only."""
-    columns = _read(storage, number, ["episode", "method", "status"]).to_pydict()
-    triples = zip(columns["episode"], columns["method"], columns["status"], strict=True)
-    return {(episode, method) for episode, method, status in triples if status == "ok"}
+def read_origins(storage: Storage, number: int) -> list[Origin]:
+    """Return the origins of the rows of one part, reading their columns only."""
+    columns = _read(storage, number, list(Origin._fields)).to_pydict()
+    return [Origin(*values) for values in zip(*(columns[name] for name in Origin._fields), strict=True)]
 
 
 def _read(storage: Storage, number: int, columns: list[str] | None = None) -> pa.Table:

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from rayfs.errors import InputError
+from rayfs.redaction import without_secrets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +57,11 @@ class Row:
     node: str = ""
     worker: str = ""
     error: str = ""
-    """Traceback if failed, else empty."""
+    """Traceback if failed, else empty; secrets are taken out of it."""
 
     def __post_init__(self) -> None:
+        if self.error:
+            object.__setattr__(self, "error", without_secrets(self.error))
         name = f"row of episode {self.episode}, method {self.method!r}"
         if self.status not in ("ok", "failed"):
             raise InputError(f"{name}: status is {self.status!r}, expected 'ok' or 'failed'")

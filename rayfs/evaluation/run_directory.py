@@ -11,17 +11,20 @@ from typing import Any, Self, TypeVar
 from rayfs.errors import InputError
 from rayfs.evaluation.lock import WriterLock
 from rayfs.evaluation.manifest import merge_manifest, refuse_difference
+from rayfs.evaluation.manifest_shape import parse_manifest
+from rayfs.evaluation.origins import origin, refuse_foreign, refuse_other_labels
 from rayfs.evaluation.parts import (
     EPISODES,
     encode_part,
     merge_rows,
     part_name,
     part_numbers,
-    read_completed,
+    read_origins,
     read_part,
 )
 from rayfs.evaluation.rows import Row
-from rayfs.evaluation.storage import STORAGE_ERRORS, Storage, explained, is_temporary, without_password
+from rayfs.evaluation.storage import STORAGE_ERRORS, Storage, explained, is_temporary
+from rayfs.redaction import without_secrets, without_secrets_inside
 
 T = TypeVar("T")
 
@@ -51,7 +54,7 @@ class RunDirectory:
     """
 
     def __init__(self, location: str) -> None:
-        self.location = without_password(location)
+        self.location = without_secrets(location)
         self._storage = Storage.at(location)
         self._lock: WriterLock | None = None
         self._completed: set[tuple[int, str]] | None = None
@@ -61,7 +64,8 @@ class RunDirectory:
 
         Arguments:
             identity: what makes two runs the same (benchmark, fingerprint, protocol ...), nested plain values.
-            information: anything worth keeping (versions, git commit, command); never compared.
+            information: anything worth keeping (versions, git commit, command); never compared, and kept without the
+                secrets in it.
             methods: method name -> its config; known names must have the same config, new names are added.
 
         Raises:
@@ -109,6 +113,7 @@ class RunDirectory:
     def _merged_manifest(
         self, identity: dict[str, Any], information: dict[str, Any], methods: dict[str, dict[str, Any]]
     ) -> dict[str, Any]:
+        information = without_secrets_inside(information)
         plain = _plain({"identity": identity, "information": information, "methods": methods})
         return merge_manifest(self.manifest(), location=self.location, **plain)
 
@@ -139,33 +144,43 @@ class RunDirectory:
             if MANIFEST not in self._storage.names():
                 return None
             content = self._storage.read(MANIFEST)
-        try:
-            manifest = json.loads(content)
-            if {"format", "identity", "methods", "sessions"} <= manifest.keys():
-                return manifest
-            reason = f"it has the keys {sorted(manifest)}"
-        except (ValueError, AttributeError) as error:
-            reason = str(error)
-        raise InputError(f"{self._storage.path(MANIFEST)} is not the manifest of a run: {reason}; use another --out")
+        return parse_manifest(content, self._storage.path(MANIFEST))
 
     def completed(self) -> set[tuple[int, str]]:
-        """Return the (episode, method) pairs that have an ok row."""
+        """Return the (episode, method) pairs that have an ok row.
+
+        Raises:
+            InputError: if a part is damaged or of another run, naming the file.
+        """
         if self._completed is not None:
             return set(self._completed)
-        return set().union(*self._of_every_part(read_completed).values())
+        parts = self._of_every_part(read_origins)
+        refuse_foreign(parts, self._part_path)
+        return {(row.episode, row.method) for part in parts.values() for row in part if row.status == "ok"}
 
     def rows(self) -> list[Row]:
         """Return one row for each (episode, method), sorted by them: ok beats failed, later beats earlier.
 
         Raises:
-            InputError: if there is no run here or a part is damaged, naming the file.
+            InputError: if there is no run here, or a part is damaged or of another run, naming the file.
         """
-        self._refuse_absent()
-        return merge_rows(self._of_every_part(read_part))
+        manifest = self._refuse_absent()
+        parts = self._of_every_part(read_part)
+        refuse_foreign({number: map(origin, rows) for number, rows in parts.items()}, self._part_path)
+        rows = merge_rows(parts)
+        n_way = manifest["identity"].get("protocol", {}).get("n_way")
+        if isinstance(n_way, int):
+            refuse_other_labels(rows, n_way, self.location)
+        return rows
 
-    def _refuse_absent(self) -> None:
-        if self.manifest() is None:
+    def _part_path(self, number: int) -> str:
+        return self._storage.path(part_name(number))
+
+    def _refuse_absent(self) -> dict[str, Any]:
+        manifest = self.manifest()
+        if manifest is None:
             raise InputError(f"{self.location} has no {MANIFEST}: it is not a run directory")
+        return manifest
 
     def written_at(self) -> tuple[datetime, datetime] | None:
         """Return when the first and the last part were written, by the dates of the files; None if there is none."""
@@ -223,13 +238,15 @@ class RunDirectory:
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Replace `summary.json` atomically."""
-        self.write_file(SUMMARY, _json(summary))
+        self.write_file(SUMMARY, _json(without_secrets_inside(summary)))
 
     def write_file(self, name: str, content: str | bytes) -> None:
         """Replace the file `name` (a report, a table, a figure) atomically."""
         assert self._lock is not None or not self._storage.is_local, "open the run directory before writing"
         with explained(f"write {name} in {self.location}"):
-            self._storage.write(name, content.encode() if isinstance(content, str) else content)
+            self._storage.write(
+                name, content.encode(errors="backslashreplace") if isinstance(content, str) else content
+            )
 
     def read_file(self, name: str) -> bytes | None:
         """Return the content of the file `name`, None if there is none; needs no `open`."""

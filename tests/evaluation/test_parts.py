@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from rayfs.errors import InputError
-from rayfs.evaluation.parts import encode_part, merge_rows, part_name, part_numbers, read_completed, read_part
+from rayfs.evaluation.parts import encode_part, merge_rows, part_name, part_numbers, read_origins, read_part
 from rayfs.evaluation.rows import Row
 from rayfs.evaluation.storage import Storage
 
@@ -24,13 +24,17 @@ def commit(folder: Path, number: int, rows: list[Row]) -> Path:
     return path
 
 
-def test_a_part_gives_back_its_rows_and_what_is_completed(tmp_path: Path, make_row: MakeRow) -> None:
+def test_a_part_gives_back_its_rows_and_their_origins(tmp_path: Path, make_row: MakeRow) -> None:
     rows = [make_row(0), make_row(1, accuracy=None), make_row(1, "cosine")]
     commit(tmp_path, 7, rows)
     storage = Storage.at(str(tmp_path))
     assert part_numbers(storage) == [7]
     assert read_part(storage, 7) == rows
-    assert read_completed(storage, 7) == {(0, "lr"), (1, "cosine")}
+    assert read_origins(storage, 7) == [
+        (0, "lr", "ok", "hash-0", "config-lr"),
+        (1, "lr", "failed", "hash-1", "config-lr"),
+        (1, "cosine", "ok", "hash-1", "config-cosine"),
+    ]
 
 
 def test_parts_are_ordered_as_numbers_and_other_files_are_ignored(tmp_path: Path, make_row: MakeRow) -> None:
@@ -45,7 +49,7 @@ def test_parts_are_ordered_as_numbers_and_other_files_are_ignored(tmp_path: Path
 def test_a_truncated_part_is_an_input_error_that_names_it(tmp_path: Path, make_row: MakeRow, kept: int) -> None:
     path = commit(tmp_path, 4, [make_row()])
     path.write_bytes(path.read_bytes()[:kept])
-    for read in (read_part, read_completed):
+    for read in (read_part, read_origins):
         with pytest.raises(InputError, match=r"part-000004.parquet cannot be read: .*; if it is damaged, delete it"):
             read(Storage.at(str(tmp_path)), 4)
 
@@ -72,7 +76,7 @@ def test_a_part_with_other_columns_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "episodes").mkdir()
     parquet.write_table(pa.table({"episode": [1]}), tmp_path / part_name(0))
     with pytest.raises(InputError, match=r"part-000000.parquet has other columns"):
-        read_completed(Storage.at(str(tmp_path)), 0)
+        read_origins(Storage.at(str(tmp_path)), 0)
 
 
 def test_ok_beats_failed_and_a_later_part_beats_an_earlier(make_row: MakeRow) -> None:

@@ -1,6 +1,5 @@
 """A run as a comparison reads it, and what two runs must share to be compared."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from rayfs.evaluation.comparison.pairing import Side
 from rayfs.evaluation.manifest import first_difference
 from rayfs.evaluation.rows import Row
 from rayfs.evaluation.run_directory import EPISODE_MANIFEST, MANIFEST, SUMMARY, RunDirectory
+from rayfs.json_text import parse_json
 
 DEFAULT_BASELINE = "lr"
 """The baseline of runs whose summary names none."""
@@ -117,7 +117,7 @@ def _images_and_protocol(run: ComparedRun) -> dict[str, Any]:
 def _baseline(summary: bytes | None, methods: list[str]) -> str:
     """Return the baseline that `summary.json` names, else lr, else the first method."""
     try:
-        named = json.loads(summary or b"{}").get("baseline")
+        named = parse_json(summary or b"{}").get("baseline")
     except (ValueError, AttributeError):
         named = None
     return next((name for name in (named, DEFAULT_BASELINE) if name in methods), methods[0])

@@ -3,9 +3,8 @@
 Built from the run directory alone, pictures from the image cache; the same rows give the same bytes.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from rayfs.evaluation.rows import Row
 from rayfs.evaluation.run_directory import EPISODE_MANIFEST, SUMMARY, RunDirectory
 from rayfs.evaluation.summary import summarise
 from rayfs.evaluation.table_exports import escape_html, html_table, table_files
+from rayfs.json_text import parse_json
 
 REPORT = "report.html"
 
@@ -105,18 +105,28 @@ def _read(run: RunDirectory) -> _Run:
     if (stored := run.read_file(EPISODE_MANIFEST)) is not None:
         try:
             episodes, problem = decode_manifest(stored, EPISODE_MANIFEST), ""
+            _refuse_other_episodes(episodes, manifest["identity"])
         except InputError as error:
-            problem = str(error)
+            episodes, problem = None, str(error)
     return _Run(
         manifest=manifest, rows=rows, methods=methods, baseline=baseline, main=next(iter([*others, *methods]), None),
         colours=method_colours(methods, baseline), episodes=episodes, problem=problem,
     )  # fmt: skip
 
 
+def _refuse_other_episodes(episodes: EpisodeManifest, identity: Mapping[str, Any]) -> None:
+    """Refuse row ids that are not of this run's images, or of episodes of another size."""
+    wanted = {"images": identity.get("novel_table"), **identity.get("protocol", {})}
+    found = {"images": episodes.fingerprint, **asdict(episodes.protocol)}
+    for name in ("images", "n_way", "n_shot", "n_query"):
+        if wanted.get(name) not in (None, found[name]):
+            raise InputError(f"{EPISODE_MANIFEST} is of another run: its {name} {found[name]}, here {wanted[name]}")
+
+
 def _baseline(run: RunDirectory, methods: Sequence[str]) -> str | None:
     """Return the baseline that the run's summary names, else the usual one, if it has rows."""
     try:
-        named = json.loads(run.read_file(SUMMARY) or b"{}").get("baseline")
+        named = parse_json(run.read_file(SUMMARY) or b"{}").get("baseline")
     except (ValueError, AttributeError):
         named = None
     return next((name for name in (named, BASELINE) if name in methods), None)

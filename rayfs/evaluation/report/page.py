@@ -8,8 +8,8 @@ from typing import Any
 
 from rayfs.evaluation.report.figure_style import SERIES, css_colour, palette_css
 from rayfs.evaluation.rows import Row
-from rayfs.evaluation.storage import without_password
 from rayfs.evaluation.table_exports import breakable_html, escape_html
+from rayfs.redaction import without_secrets
 
 MAX_FAILED, ERROR_LINES = 20, 12
 """Most failed rows that are shown, and the last lines of each traceback."""
@@ -146,7 +146,7 @@ def matrix_key(largest_mistake: float) -> str:
 
 
 def _commands(sessions: Sequence[Mapping[str, Any]]) -> str:
-    commands = [without_password(shlex.join(map(str, session.get("command", [])))) for session in sessions]
+    commands = [without_secrets(shlex.join(map(str, session.get("command", [])))) for session in sessions]
     commands = [command for command in commands if command]
     if not commands:
         return ""

@@ -58,7 +58,7 @@ def open_pictures(manifest: Mapping[str, Any], cache_dir: Path, *, wants_base: b
 def episode_pictures(chosen: ChosenEpisode, pictures: Pictures, manifest: EpisodeManifest) -> str:
     """Return the HTML of one episode, class by class; empty where its images or row ids are not at hand."""
     episode = next((e for e in manifest.episodes if e.hash == chosen.row.episode_hash), None)
-    if episode is None or pictures.novel is None:
+    if episode is None or pictures.novel is None or not _holds(pictures.novel, episode):
         return ""
     names = [printable(pictures.novel.class_names[c]) for c in episode.class_ids]
     shown = min(len(names), MAX_CLASSES)
@@ -66,6 +66,11 @@ def episode_pictures(chosen: ChosenEpisode, pictures: Pictures, manifest: Episod
     if shown < len(names):
         blocks.append(f"<p class='muted'>{len(names) - shown} more classes of this episode are not shown.</p>")
     return "\n".join(blocks)
+
+
+def _holds(table: "ImageTable", episode: Episode) -> bool:
+    rows = max(episode.support_rows.max(), episode.query_rows.max())
+    return bool(rows < len(table) and episode.class_ids.max() < len(table.class_names))
 
 
 def _class_block(
@@ -118,7 +123,7 @@ def _base_images(label: int, names: Sequence[str], row: Row, base: "ImageTable")
     start = label * per_class
     n = min(per_class, MAX_BASE)
     rows = np.array(row.top_base_rows[start : start + n])
-    if n == 0 or rows.max() >= len(base):
+    if n == 0 or rows.min() < 0 or rows.max() >= len(base):
         return ""
     owners = np.searchsorted(base.offsets, rows, side="right") - 1
     owner_names = [printable(base.class_names[c]) for c in owners]
