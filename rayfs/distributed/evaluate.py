@@ -4,7 +4,7 @@ import shlex
 import signal
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -96,7 +96,8 @@ def _run_missing(
             )
             spec = worker_spec(experiment, bank, activations, needed, cache_dir)
             with EpisodeLog(execution.episode_log) as log:
-                _solve(experiment, run, items, EpisodePool(spec, needed, execution.episode_timeout), log)
+                pool = EpisodePool(spec, needed, execution.episode_timeout, capacity_of(execution))
+                _solve(experiment, run, items, pool, log)
 
 
 def wanted_rows(experiment: Experiment, run: RunDirectory) -> list[Row]:
@@ -166,6 +167,20 @@ def pool_size(resources: Resources, workers: int | None, cpus: int, gpus: float 
             f"{fitting}; lower --workers, --cpus-per-worker or --gpus-per-worker"
         )
     return PoolSize(workers=workers or fitting, cpus_per_worker=cpus, gpus_per_worker=gpus)
+
+
+def capacity_of(execution: Execution) -> Callable[[], int] | None:
+    """Return what tells how many workers fit the cluster now; None where their number was asked for."""
+    if execution.workers is not None:
+        return None
+
+    def fitting() -> int:
+        try:
+            return pool_size(cluster_resources(), None, execution.cpus_per_worker, execution.gpus_per_worker).workers
+        except InputError:  # so many nodes were lost that none fits; those that come back are counted again
+            return 0
+
+    return fitting
 
 
 def worker_spec(

@@ -25,6 +25,9 @@ MAX_ATTEMPTS = 3
 HUNG, HUNG_LEAST_S = 20, 600.0
 """An episode is taken for hung after so many times the seconds of the longest that came back, and at least so many."""
 
+GROW_S = 10.0
+"""How often the cluster is asked for new nodes."""
+
 WAIT_S = 1.0
 RESTART_PAUSE_S = 0.2
 REPORT_WAITING_S = 30.0
@@ -66,11 +69,16 @@ class EpisodePool:
     """A pool of `EpisodeWorker` actors and the loop that feeds them.
 
     Arguments:
+        capacity: how many workers would fit the cluster now; asked every `GROW_S`, so that nodes which join are used.
+            None: the pool stays as large as it is.
         timeout_s: an episode that takes longer is taken from its worker, which is killed, and counts as a failed
             attempt; None: `HUNG` times the longest so far, at least `HUNG_LEAST_S`.
     """
 
-    def __init__(self, spec: WorkerSpec, size: PoolSize, timeout_s: float | None = None) -> None:
+    def __init__(
+        self, spec: WorkerSpec, size: PoolSize, timeout_s: float | None = None,
+        capacity: Callable[[], int] | None = None,
+    ) -> None:  # fmt: skip
         import ray
 
         self._ray, self._spec = ray, spec
@@ -89,6 +97,7 @@ class EpisodePool:
 
         self._new_actor = new_actor
         self._timeout_s, self._longest_s = timeout_s, 0.0
+        self._capacity, self._asked_capacity = capacity, time.monotonic()
         self._idle: list = []
         self._preparing: dict = {}
         self._running: dict[Any, Running] = {}
@@ -121,6 +130,7 @@ class EpisodePool:
                 elif reference in self._running:
                     todo.extend(self._finish_episode(reference, on_rows))
             self._kill_overdue()
+            self._grow(len(todo))
             self._report_waiting()
             on_tick()
 
@@ -179,6 +189,18 @@ class EpisodePool:
         time.sleep(RESTART_PAUSE_S)
         died = isinstance(error, self._ray.exceptions.ActorDiedError)
         self._prepare(self._new_actor() if died else actor)
+
+    def _grow(self, n_waiting: int) -> None:
+        """Make a worker for every waiting episode that the cluster has room for by now."""
+        if self._capacity is None or time.monotonic() - self._asked_capacity < GROW_S:
+            return
+        self._asked_capacity = time.monotonic()
+        n_more = min(self._capacity() - self._n_workers, n_waiting - len(self._preparing) - len(self._idle))
+        if n_more > 0:
+            self._n_workers += n_more
+            print(f"nodes joined: {self._n_workers} workers", flush=True)
+            for _ in range(n_more):
+                self._prepare(self._new_actor())
 
     def _kill_overdue(self) -> None:
         """Kill the workers of episodes that take too long; their calls then fail like those of any dead worker.

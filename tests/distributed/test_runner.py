@@ -56,7 +56,8 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[StandInActor]], Epis
         made = EpisodePool.__new__(EpisodePool)
         made.__dict__.update(
             _ray=StandInRay, _spec=SimpleNamespace(methods={"lr": {}}), _idle=[], _preparing={}, _running={},
-            _overdue={}, _timeout_s=None, _longest_s=0.0, _n_workers=len(actors), _n_died_preparing=0,
+            _overdue={}, _capacity=None, _asked_capacity=0.0, _timeout_s=None, _longest_s=0.0,
+            _n_workers=len(actors), _n_died_preparing=0,
             _waiting_since=time.monotonic(), _new_actor=lambda: actors[0],
         )  # fmt: skip
         for actor in actors:
@@ -97,6 +98,26 @@ def test_an_episode_that_kills_its_worker_each_time_is_given_up(pool) -> None:
     pool([StandInActor(poison), StandInActor(poison)]).run(items(1), lambda new, done: rows.extend(new), lambda: None)
     assert [(row.status, row.attempt) for row in rows] == [("failed", MAX_ATTEMPTS)]
     assert "the worker died" in rows[0].error
+
+
+def test_the_pool_grows_with_the_cluster_but_not_beyond_its_episodes(pool, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("rayfs.distributed.runner.GROW_S", 0)
+    made: list[StandInActor] = []
+
+    def new_actor() -> StandInActor:
+        made.append(StandInActor(lambda call: "fine"))
+        return made[-1]
+
+    growing = pool([StandInActor(lambda call: "fine")])
+    growing._new_actor, growing._capacity = new_actor, lambda: 4
+    rows: list[Row] = []
+    growing.run(items(30), lambda new, done: rows.extend(new), lambda: None)
+    assert len(made) == 3 and "nodes joined: 4 workers" in capsys.readouterr().out
+    assert sorted(row.episode for row in rows) == list(range(30))
+    few = pool([StandInActor(lambda call: "fine")])
+    few._new_actor, few._capacity = new_actor, lambda: 9
+    few.run(items(3), lambda new, done: None, lambda: None)
+    assert len(made) <= 3 + 2, "three episodes need no nine workers"
 
 
 def test_workers_that_die_again_and_again_while_loading_end_the_run(pool) -> None:
