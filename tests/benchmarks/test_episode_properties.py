@@ -2,7 +2,7 @@
 
 import numpy as np
 from corruption import FUZZ
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rayfs.benchmarks.episodes import Protocol, check_protocol, draw_episode
@@ -15,6 +15,10 @@ SIZES = st.tuples(st.integers(-1, 10), st.integers(-1, 8), st.integers(-1, 8))
 
 @FUZZ
 @given(SIZES, COUNTS, st.integers(-(2**70), 2**70), st.integers(0, 2**63))
+@example((3, 1, 1), [5, 5], 0, 0)
+@example((3, 1, 1), [2, 2, 2], 0, 0)
+@example((3, 1, 2), [3, 2, 3], 0, 0)
+@example((2, 8, 4), [12, 12], -1, 2**63)
 def test_an_episode_is_drawn_with_all_that_is_promised_or_refused_with_the_numbers(
     sizes: tuple[int, int, int], counts: list[int], seed: int, index: int
 ) -> None:

@@ -144,6 +144,15 @@ def test_metadata_that_are_no_json_or_too_deep_are_refused(tmp_path: Path, metad
     assert "its schema metadata has no class names for 'label'" in refusal(lambda: contents(path))
 
 
+@pytest.mark.parametrize("name", [b"image", b"label", b"bytes"])
+def test_names_of_columns_that_are_no_text_are_refused(tmp_path: Path, name: bytes) -> None:
+    path = shard(tmp_path / "a.parquet")
+    path.write_bytes(path.read_bytes().replace(name, b"\xff" + name[1:]))
+    said = refusal(lambda: contents(path))
+    assert said.startswith(f"{path}: cannot read this Parquet file ('utf-8' codec can't decode byte 0xff")
+    assert said.endswith("); download or write it again")
+
+
 @pytest.mark.parametrize("image", [None, {"bytes": None, "path": "/etc/hostname"}, {"bytes": None, "path": "../x.png"}])
 def test_a_null_image_is_refused_and_its_path_never_opened(tmp_path: Path, image: Any) -> None:
     (tmp_path / "x.png").write_bytes(PNGS[0])
@@ -351,6 +360,20 @@ def test_a_damaged_shard_is_read_exactly_or_refused(scratch: Path, whole_shard: 
                 assert found == expected
 
     check()
+
+
+def test_no_flipped_bit_changes_an_episode_or_its_number_unnoticed() -> None:
+    n_refused = 0
+    for place in range(0, len(WHOLE_MANIFEST), 5):
+        content = bytearray(WHOLE_MANIFEST)
+        content[place] ^= 1 << place % 8
+        try:
+            found = decode_manifest(bytes(content), "e.parquet").episodes
+        except InputError:
+            n_refused += 1
+        else:
+            assert [(e.index, e.hash) for e in found] == [(e.index, e.hash) for e in EPISODES], f"byte {place}"
+    assert n_refused > 100
 
 
 @FUZZ
