@@ -29,6 +29,7 @@ from rayfs.evaluation.rows import Row
 from rayfs.evaluation.run_directory import EPISODE_MANIFEST, RunDirectory
 from rayfs.evaluation.summary import summarise
 from rayfs.evaluation.writer import ResultBuffer
+from rayfs.redaction import without_secrets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +65,8 @@ def evaluate(
         try:
             _run_missing(experiment, run, items, execution, cache_dir)
         except KeyboardInterrupt:
-            print(
-                f"\nstopped; {run.location} keeps what is finished. Resume with:\n  {shlex.join(command)}", flush=True
-            )
+            again = without_secrets(shlex.join(command))
+            print(f"\nstopped; {run.location} keeps what is finished. Resume with:\n  {again}", flush=True)
             raise
     summary = summarise_run(experiment, run)
     run.write_summary(summary)

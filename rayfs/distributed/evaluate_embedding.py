@@ -31,6 +31,7 @@ from rayfs.evaluation.rows import Row
 from rayfs.evaluation.run_directory import RunDirectory
 from rayfs.evaluation.summary import summarise
 from rayfs.evaluation.table import result_table
+from rayfs.redaction import without_secrets
 
 CHECK_ROWS = 4096
 
@@ -58,7 +59,8 @@ def run_evaluate_embedding(config: EmbeddingEvalConfig, command: list[str]) -> i
                 rows += run_evaluation(evaluation, plain, support, config.out, command)
     except KeyboardInterrupt:
         if config.out is not None:
-            print(f"\nstopped; {config.out} keeps what is finished. Resume with:\n  {shlex.join(command)}", flush=True)
+            again = without_secrets(shlex.join(command))
+            print(f"\nstopped; {config.out} keeps what is finished. Resume with:\n  {again}", flush=True)
         raise
     failed = [row for row in rows if row.status == "failed"]
     for row in failed[:3]:

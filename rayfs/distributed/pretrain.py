@@ -31,6 +31,7 @@ from rayfs.pretraining.run import train
 from rayfs.pretraining.teacher import load_staged_teacher, teacher_accuracy
 from rayfs.pretraining.train import EpochReport
 from rayfs.pretraining.training_state import state_path
+from rayfs.redaction import without_secrets
 
 MAX_FAILURES = 3
 """Worker deaths that a training survives before it gives up."""
@@ -112,7 +113,7 @@ def _train_or_resume(plan: TrainingPlan, threads: int, resources: Resources | No
             share = threads or even_share(resources, plan.n_workers, plan.device_type == "cuda")
             train_on_ray(plan, share, resources, print_line, on_epoch)
     except KeyboardInterrupt:
-        print(f"\nstopped; finished epochs are kept. Resume with:\n  {plan.command}", flush=True)
+        print(f"\nstopped; finished epochs are kept. Resume with:\n  {without_secrets(plan.command)}", flush=True)
         raise
     print(f"learning curve: {plan.out.with_suffix('.curve.svg')}")
 
