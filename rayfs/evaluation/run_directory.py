@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from rayfs.errors import InputError
-from rayfs.evaluation.lock import WriterLock
+from rayfs.evaluation.lock import LEASE, WriterLease, WriterLock
 from rayfs.evaluation.manifest import merge_manifest, refuse_difference
 from rayfs.evaluation.manifest_shape import parse_manifest
 from rayfs.evaluation.origins import origin, refuse_foreign, refuse_other_labels
@@ -42,8 +42,8 @@ class RowsNotSavedError(InputError):
 class RunDirectory:
     """`manifest.json`, `episodes.parquet`, `episodes/part-NNNNNN.parquet` and `summary.json` at one location.
 
-    Reading (`manifest`, `completed`, `rows`) needs no `open`. Writing does: it holds a lock on the local filesystem;
-    on others (object stores) there is none, and the user must not start two drivers on one location.
+    Reading (`manifest`, `completed`, `rows`) needs no `open`. Writing does: it holds a lock on the local filesystem, a
+    lease on others (object stores).
     Work may be done more than once, but a (episode, method) is committed as ok at most once.
 
     Arguments:
@@ -56,7 +56,7 @@ class RunDirectory:
     def __init__(self, location: str) -> None:
         self.location = without_secrets(location)
         self._storage = Storage.at(location)
-        self._lock: WriterLock | None = None
+        self._lock: WriterLock | WriterLease | None = None
         self._completed: set[tuple[int, str]] | None = None
 
     def open(self, identity: dict[str, Any], information: dict[str, Any], methods: dict[str, dict[str, Any]]) -> Self:
@@ -119,7 +119,7 @@ class RunDirectory:
 
     def _refuse_foreign_files(self) -> None:
         names = self._storage.names()
-        foreign = [name for name in names if name != LOCK and not is_temporary(name)]
+        foreign = [name for name in names if name != LOCK and not name.startswith(LEASE) and not is_temporary(name)]
         if foreign and MANIFEST not in names:
             raise InputError(
                 f"{self.location} holds {len(foreign)} files ({', '.join(foreign[:3])} ...) but no {MANIFEST}: it is "
@@ -131,6 +131,8 @@ class RunDirectory:
         self._storage.make_folder()
         if self._storage.is_local:
             self._lock = WriterLock(Path(self._storage.path(LOCK)))
+        else:
+            self._lock = WriterLease(self._storage, self.location)
         self._storage.delete_temporary_files()
         self._storage.delete_temporary_files(EPISODES)
 
@@ -209,12 +211,14 @@ class RunDirectory:
             return 0
         data = encode_part(fresh)
         try:
+            self._refuse_lost_lease()
             number = max(part_numbers(self._storage), default=-1) + 1
             self._storage.write(part_name(number), data)
         except STORAGE_ERRORS as error:
             raise RowsNotSavedError(
-                f"{len(fresh)} rows are not saved to {self.location} ({_episodes_of(fresh)}): {error}; earlier rows "
-                "are safe; make room or restore the location, then rerun the same command"
+                f"{len(fresh)} rows are not saved to {self.location} ({_episodes_of(fresh)}): "
+                f"{without_secrets(str(error))}; earlier rows are safe; make room or restore the location, "
+                "then rerun the same command"
             ) from error
         self._completed |= {(row.episode, row.method) for row in fresh if row.status == "ok"}
         return len(fresh)
@@ -242,11 +246,16 @@ class RunDirectory:
 
     def write_file(self, name: str, content: str | bytes) -> None:
         """Replace the file `name` (a report, a table, a figure) atomically."""
-        assert self._lock is not None or not self._storage.is_local, "open the run directory before writing"
+        assert self._lock is not None, "open the run directory before writing"
         with explained(f"write {name} in {self.location}"):
+            self._refuse_lost_lease()
             self._storage.write(
                 name, content.encode(errors="backslashreplace") if isinstance(content, str) else content
             )
+
+    def _refuse_lost_lease(self) -> None:
+        if isinstance(self._lock, WriterLease):
+            self._lock.check()
 
     def read_file(self, name: str) -> bytes | None:
         """Return the content of the file `name`, None if there is none; needs no `open`."""

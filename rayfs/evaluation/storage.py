@@ -4,6 +4,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,19 @@ from rayfs.redaction import without_secrets
 STORAGE_ERRORS = (OSError, pa.ArrowException)
 """What the local disk and pyarrow's filesystems raise."""
 
+OBJECT_STORES = ("s3", "gcs", "abfs")
+"""Types of filesystems that show an object only when its upload is complete, and the former one until then."""
+
+S3_ATTEMPTS = 4
+"""Of one request. pyarrow's own way with a URI tries for minutes where a server takes connections and never answers."""
+
 
 class Storage:
     """Reads, lists and atomically writes small files below one folder.
 
     Local files appear whole or not at all, and are on disk when `write` returns: temporary name, fsync, rename, fsync
-    of the folder. Other filesystems are written directly: an object store shows an object when its upload ends.
+    of the folder. Other filesystems are written directly: an object store shows an object when its upload ends, and of
+    an upload that fails, or whose process dies, nothing.
 
     Arguments:
         filesystem: any pyarrow filesystem.
@@ -49,7 +57,8 @@ class Storage:
         if "://" not in location:
             return cls(fs.LocalFileSystem(), str(Path(location).expanduser().absolute()))
         try:
-            return cls(*fs.FileSystem.from_uri(location))
+            filesystem, root = fs.FileSystem.from_uri(location)
+            return cls(_bounded(filesystem) if filesystem.type_name == "s3" else filesystem, root)
         except (*STORAGE_ERRORS, ValueError) as error:
             message = f"{location!r} is not a location that pyarrow can open: {error}"
             raise InputError(without_secrets(message)) from error
@@ -62,12 +71,20 @@ class Storage:
         """Return the sorted names directly below `folder`; empty if it does not exist.
 
         Raises:
-            InputError: the folder is a link that leads elsewhere.
+            InputError: the folder is a link that leads elsewhere, or the object store has no such bucket.
         """
         if self.is_local:
             _refuse_link_elsewhere(self.root, self.path(folder))
         selector = fs.FileSelector(self.path(folder), allow_not_found=True)
-        return sorted(entry.base_name for entry in self.filesystem.get_file_info(selector))
+        names = sorted(entry.base_name for entry in self.filesystem.get_file_info(selector))
+        if not names and self.filesystem.type_name in OBJECT_STORES:
+            self._refuse_missing_bucket()
+        return names
+
+    def _refuse_missing_bucket(self) -> None:
+        bucket = self.root.split("/")[0]
+        if self.filesystem.get_file_info(bucket).type == fs.FileType.NotFound:
+            raise InputError(f"there is no bucket '{bucket}' of {self.root}; create it, or correct its name")
 
     def dates(self, folder: str = "") -> dict[str, datetime]:
         """Return when each file directly below `folder` was last written, where the filesystem says so."""
@@ -96,9 +113,16 @@ class Storage:
             return stream.read()
 
     def write(self, name: str, data: bytes) -> None:
-        """Write one whole file; on failure nothing of it remains and the former content, if any, stays (local)."""
+        """Write one whole file; on failure nothing of it remains.
+
+        The former content, if any, stays on the local disk and in object stores.
+        """
         if self.is_local:
             write_durably(Path(self.path(name)), data)
+            return
+        if self.filesystem.type_name in OBJECT_STORES:
+            with ThreadPoolExecutor(1) as pool:  # Ctrl-C reaches the main thread only: it cannot cut an upload short
+                pool.submit(self._upload, name, data).result()
             return
         try:
             with self.filesystem.open_output_stream(self.path(name)) as stream:
@@ -108,10 +132,31 @@ class Storage:
                 self.filesystem.delete_file(self.path(name))
             raise
 
+    def _upload(self, name: str, data: bytes) -> None:
+        """Upload one object; no `with`, whose end would complete a broken upload and show half an object."""
+        stream = self.filesystem.open_output_stream(self.path(name))
+        stream.write(data)
+        stream.close()
+
+    def delete(self, name: str) -> None:
+        """Delete one file."""
+        self.filesystem.delete_file(self.path(name))
+
     def delete_temporary_files(self, folder: str = "") -> None:
         """Delete what a killed writer left half-written directly below `folder`."""
         for name in filter(is_temporary, self.names(folder)):
             self.filesystem.delete_file(self.path(f"{folder}/{name}" if folder else name))
+
+
+_NEVER_IN_A_URI = ("connect_timeout", "request_timeout", "proxy_options")
+"""Options of `S3FileSystem` whose unset values its constructor does not take back."""
+
+
+def _bounded(filesystem: Any) -> Any:
+    """Return the S3 filesystem of a URI with `S3_ATTEMPTS`, which a URI cannot say; its other options stay."""
+    options = filesystem.__reduce__()[1][0]
+    of_uri = {name: value for name, value in options.items() if value and name not in _NEVER_IN_A_URI}
+    return fs.S3FileSystem(**of_uri, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=S3_ATTEMPTS))
 
 
 def _refuse_link_elsewhere(root: str, path: str) -> None:
