@@ -29,6 +29,7 @@ from rayfs.evaluation.progress import Progress
 from rayfs.evaluation.report.build import write_report
 from rayfs.evaluation.rows import Row
 from rayfs.evaluation.run_directory import RunDirectory
+from rayfs.evaluation.storage import location_below
 from rayfs.evaluation.summary import summarise
 from rayfs.evaluation.table import result_table
 from rayfs.redaction import without_secrets
@@ -71,9 +72,8 @@ def run_evaluate_embedding(config: EmbeddingEvalConfig, command: list[str]) -> i
 
 
 def run_location(out: str, n_shot: int) -> str:
-    """Return the run directory below `out` of one number of shots; the options of a URI stay at its end."""
-    folder, mark, options = out.partition("?") if "://" in out else (out, "", "")
-    return f"{folder.rstrip('/')}/{n_shot}-shot{mark}{options}"
+    """Return the run directory below `out` of one number of shots."""
+    return location_below(out, f"{n_shot}-shot")
 
 
 def describe(evaluation: EmbeddingEval) -> str:

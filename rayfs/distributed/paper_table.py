@@ -19,7 +19,7 @@ from rayfs.evaluation.paper_table import Ours, paper_cells
 from rayfs.evaluation.published import FROZEN, PublishedRow, PublishedTable, published_table
 from rayfs.evaluation.report.build import write_report
 from rayfs.evaluation.result_cells import ResultCells
-from rayfs.evaluation.storage import Storage
+from rayfs.evaluation.storage import Storage, location_below
 from rayfs.evaluation.table import aligned
 from rayfs.evaluation.table_exports import latex_table, markdown_table
 
@@ -116,7 +116,7 @@ def checkpoint_name(config: PaperTableConfig, embedding: str) -> str:
 def run_location(config: PaperTableConfig, table: PublishedTable, embedding: str, n_shot: int) -> str:
     """Return the run directory of one embedding and number of shots, the same for all tables that need it."""
     way = "" if table.n_way == 5 else f"{table.n_way}way_"
-    return f"{config.out.rstrip('/')}/{checkpoint_name(config, embedding)}_{way}{n_shot}shot"
+    return location_below(config.out, f"{checkpoint_name(config, embedding)}_{way}{n_shot}shot")
 
 
 def eval_config(

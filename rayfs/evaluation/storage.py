@@ -26,6 +26,12 @@ S3_ATTEMPTS = 4
 """Of one request. pyarrow's own way with a URI tries for minutes where a server takes connections and never answers."""
 
 
+def location_below(location: str, name: str) -> str:
+    """Return the location of `name` in the folder at `location`; the options of a URI stay at its end."""
+    folder, mark, options = location.partition("?") if "://" in location else (location, "", "")
+    return f"{folder.rstrip('/')}/{name}{mark}{options}"
+
+
 class Storage:
     """Reads, lists and atomically writes small files below one folder.
 

@@ -7,7 +7,7 @@ import pytest
 from pyarrow import fs
 
 from rayfs.errors import InputError
-from rayfs.evaluation.storage import Storage, explained
+from rayfs.evaluation.storage import Storage, explained, location_below
 
 
 def test_a_local_path_and_its_uri_are_one_place(tmp_path: Path) -> None:
@@ -99,3 +99,17 @@ def test_a_failing_upload_leaves_no_object(tmp_path: Path) -> None:
 def test_storage_errors_become_one_message_with_a_fix() -> None:
     with pytest.raises(InputError, match="cannot write x: gone; check that the location exists"), explained("write x"):
         raise OSError("gone")
+
+
+@pytest.mark.parametrize(
+    ("location", "below"),
+    [
+        ("runs/a", "runs/a/5-shot"),
+        ("runs/a/", "runs/a/5-shot"),
+        ("runs/what?", "runs/what?/5-shot"),
+        ("s3://bucket/run", "s3://bucket/run/5-shot"),
+        ("s3://bucket/run/?region=eu&x=a/b", "s3://bucket/run/5-shot?region=eu&x=a/b"),
+    ],
+)
+def test_a_folder_below_a_location_keeps_the_options_of_a_uri_at_its_end(location, below) -> None:
+    assert location_below(location, "5-shot") == below
