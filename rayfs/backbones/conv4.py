@@ -65,10 +65,10 @@ class PooledBlock(nn.Sequential):
     def forward(self, images_NCHW: Tensor) -> Tensor:
         """Return maps (N, width, H // 2, W // 2)."""
         convolution, norm, _, relu = self
-        trained = torch.is_grad_enabled() and (images_NCHW.requires_grad or convolution.weight.requires_grad)
-        if trained or images_NCHW.device.type != "cpu":
-            return super().forward(images_NCHW)
         assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        trained = images_NCHW.requires_grad or any(p.requires_grad for p in convolution.parameters())
+        if (trained and torch.is_grad_enabled()) or images_NCHW.device.type != "cpu":
+            return super().forward(images_NCHW)
         with torch.no_grad():
             pooled, mean_C, variance_C = _pooled_maps(images_NCHW, convolution, norm)
         return relu(F.batch_norm(pooled, mean_C, variance_C, norm.weight, norm.bias, training=False, eps=norm.eps))
@@ -82,7 +82,7 @@ def _pooled_maps(images_NCHW: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm
     """
     assert convolution.bias is not None and norm.running_mean is not None and norm.running_var is not None
     # A channel that norm turns over is turned over before, so that the largest pixel is the right one there, too.
-    sign_C = torch.where(norm.weight < 0, -1.0, 1.0)
+    sign_C = torch.where(norm.weight < 0, -1.0, 1.0).to(convolution.weight.dtype)
     weight, bias = convolution.weight * sign_C[:, None, None, None], convolution.bias * sign_C
     pooled, moments = [], []
     for part in images_NCHW.split(CHUNK):

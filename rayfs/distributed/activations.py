@@ -3,16 +3,22 @@
 A bank of them is named by all that it depends on, and made once for all episodes and all methods that share it.
 """
 
+import math
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+import torch
 
 from rayfs.benchmarks.augmentation import Augmentation
 from rayfs.benchmarks.tables import ImageTable
 from rayfs.distributed.backbone_spec import BackboneSpec
 from rayfs.distributed.runtime import Resources
-from rayfs.distributed.table_features import ensure_table_features
+from rayfs.distributed.table_features import ensure_table_features, features_path
 from rayfs.engine.table_views import TableViews
+from rayfs.errors import InputError
 from rayfs.methods.configs import FinetuneConfig, MethodConfig, SupportOnlyConfig
 
 Kept = tuple[int, int]
@@ -38,10 +44,45 @@ def ensure_activations(
 
     Arguments:
         seed: root seed of the views.
+
+    Raises:
+        InputError: the cache has no room for them.
     """
     paths = {}
-    for n_blocks, n_views in kept_activations(methods):
+    for kept in kept_activations(methods):
+        n_blocks, n_views = kept
+        blocks = replace(spec, n_blocks=n_blocks)
         views = TableViews(n=n_views, seed=seed, augmentation=augmentation)
-        bank = ensure_table_features(table, replace(spec, n_blocks=n_blocks), cache_dir, resources, gpu, views)
-        paths[n_blocks, n_views] = str(bank.path)
+        if not features_path(cache_dir, table, blocks, gpu, views).exists():
+            refuse_full_disk(cache_dir, len(table) * kept_bytes(spec, kept), kept)
+        paths[kept] = str(ensure_table_features(table, blocks, cache_dir, resources, gpu, views).path)
     return paths
+
+
+def refuse_full_disk(cache_dir: Path, n_bytes: int, kept: Kept) -> None:
+    """Say how much is about to be written, and refuse it where the disk has no room."""
+    free = shutil.disk_usage(cache_dir).free
+    if n_bytes > free:
+        raise InputError(
+            f"{kept[1]} views behind {kept[0]} frozen blocks take {n_bytes / 1e9:.1f} GB but the disk of the cache "
+            f"{cache_dir} has {free / 1e9:.1f} GB left; lower --frozen-views, freeze more blocks (--frozen-blocks), or "
+            "set RAYFS_CACHE to a larger disk"
+        )
+    print(f"activations to keep: {n_bytes / 1e9:.2f} GB in {cache_dir}", flush=True)
+
+
+def kept_bytes(spec: BackboneSpec, kept: Kept) -> int:
+    """Return the bytes that are kept of one base image."""
+    return np.dtype(np.float16).itemsize * math.prod(activation_shape(spec, kept))
+
+
+def activation_shape(spec: BackboneSpec, kept: Kept) -> tuple[int, ...]:
+    """Return (views, channels, height, width): what is kept of one base image behind frozen blocks.
+
+    Raises:
+        InputError: the backbone cannot be split.
+    """
+    n_blocks, n_views = kept
+    first = replace(spec, n_blocks=n_blocks).load(torch.device("cpu"))
+    with torch.inference_mode():
+        return n_views, *first(torch.zeros(1, spec.channels, spec.image_size, spec.image_size)).shape[1:]

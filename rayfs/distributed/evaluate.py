@@ -43,16 +43,18 @@ class Execution:
     """None: one where there are GPUs, else none."""
     episode_timeout: float | None = None
     """Seconds after which an episode is taken for hung; None: as `EpisodePool` has it."""
-    episode_log: Path | None = None
-    """Where one JSON line a row goes, too."""
 
 
 def evaluate(
-    experiment: Experiment, run: RunDirectory, execution: Execution, *, cache_dir: Path, command: list[str]
-) -> dict[str, Any]:
+    experiment: Experiment, run: RunDirectory, execution: Execution, *, cache_dir: Path, command: list[str],
+    log: EpisodeLog | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Solve the episodes that `run` (open) does not have yet, and return its summary, which is written, too.
 
     Rows are committed as they finish; an interrupt or a crash loses the episodes in flight and nothing else.
+
+    Arguments:
+        log: open; gets every row as well.
 
     Raises:
         InputError: data or resources that only the cluster could tell are wrong.
@@ -63,7 +65,7 @@ def evaluate(
     items = missing_items(experiment, run.completed())
     if items:
         try:
-            _run_missing(experiment, run, items, execution, cache_dir)
+            _run_missing(experiment, run, items, execution, cache_dir, log or EpisodeLog(None))
         except KeyboardInterrupt:
             again = without_secrets(shlex.join(command))
             print(f"\nstopped; {run.location} keeps what is finished. Resume with:\n  {again}", flush=True)
@@ -74,8 +76,9 @@ def evaluate(
 
 
 def _run_missing(
-    experiment: Experiment, run: RunDirectory, items: list[WorkItem], execution: Execution, cache_dir: Path
-) -> None:
+    experiment: Experiment, run: RunDirectory, items: list[WorkItem], execution: Execution, cache_dir: Path,
+    log: EpisodeLog,
+) -> None:  # fmt: skip
     with sigterm_as_interrupt():
         address = connect()
         with sigterm_as_interrupt():  # again: Ray's start installs a handler of its own
@@ -95,9 +98,8 @@ def _run_missing(
                 flush=True,
             )
             spec = worker_spec(experiment, bank, activations, needed, cache_dir)
-            with EpisodeLog(execution.episode_log) as log:
-                pool = EpisodePool(spec, needed, execution.episode_timeout, capacity_of(execution))
-                _solve(experiment, run, items, pool, log)
+            pool = EpisodePool(spec, needed, execution.episode_timeout, capacity_of(execution, needed))
+            _solve(experiment, run, items, pool, log)
 
 
 def wanted_rows(experiment: Experiment, run: RunDirectory) -> list[Row]:
@@ -169,16 +171,13 @@ def pool_size(resources: Resources, workers: int | None, cpus: int, gpus: float 
     return PoolSize(workers=workers or fitting, cpus_per_worker=cpus, gpus_per_worker=gpus)
 
 
-def capacity_of(execution: Execution) -> Callable[[], int] | None:
-    """Return what tells how many workers fit the cluster now; None where their number was asked for."""
+def capacity_of(execution: Execution, size: PoolSize) -> Callable[[], int] | None:
+    """Return what tells how many workers like those of `size` fit the cluster now; None where their number is given."""
     if execution.workers is not None:
         return None
 
     def fitting() -> int:
-        try:
-            return pool_size(cluster_resources(), None, execution.cpus_per_worker, execution.gpus_per_worker).workers
-        except InputError:  # so many nodes were lost that none fits; those that come back are counted again
-            return 0
+        return cluster_resources().n_fitting(size.cpus_per_worker, size.gpus_per_worker)
 
     return fitting
 

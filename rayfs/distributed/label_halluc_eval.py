@@ -17,6 +17,7 @@ from rayfs.distributed.experiment import Experiment, prepare_experiment, session
 from rayfs.distributed.plan import describe_plan
 from rayfs.distributed.runtime import refuse_lost_outputs
 from rayfs.errors import InputError
+from rayfs.evaluation.episode_log import EpisodeLog
 from rayfs.evaluation.joint_summary import joint_cells
 from rayfs.evaluation.report.build import write_report
 from rayfs.evaluation.run_directory import RunDirectory
@@ -32,7 +33,7 @@ def run_label_halluc_eval(config: EvalConfig, command: list[str]) -> int:
         InputError: wrong input, mostly before any work.
     """
     started = time.monotonic()
-    refuse_lost_outputs({"--out": config.out, "--manifest": config.manifest})
+    refuse_lost_outputs({"--out": config.out, "--manifest": config.manifest, "--episode-log": config.episode_log})
     cache_dir = cache_folder()
     experiment = build_experiment(config, cache_dir)
     print(describe(experiment))
@@ -49,10 +50,10 @@ def run_label_halluc_eval(config: EvalConfig, command: list[str]) -> int:
     assert config.out is not None  # EvalConfig requires it here
     execution = Execution(
         workers=config.workers, cpus_per_worker=config.cpus_per_worker, gpus_per_worker=config.gpus_per_worker,
-        episode_timeout=config.episode_timeout, episode_log=config.episode_log,
+        episode_timeout=config.episode_timeout,
     )  # fmt: skip
-    with open_run(experiment, config.out, command) as run:
-        summary = evaluate(experiment, run, execution, cache_dir=cache_dir, command=command)
+    with EpisodeLog(config.episode_log) as log, open_run(experiment, config.out, command) as run:
+        summary = evaluate(experiment, run, execution, cache_dir=cache_dir, command=command, log=log)
         print(describe_results(experiment, summary))
         write_report(run, cache_dir)
         print(f"rows, summary.json, report.html: {run.location} ({time.monotonic() - started:.0f} s)")

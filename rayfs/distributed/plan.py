@@ -1,6 +1,5 @@
 """What a run would take: measured on this machine for one episode's shapes, then multiplied."""
 
-import math
 import os
 import resource
 import sys
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 
 from rayfs.backbones.registry import n_features
-from rayfs.distributed.activations import Kept, kept_activations
+from rayfs.distributed.activations import activation_shape, kept_activations, kept_bytes
 from rayfs.distributed.eval_config import EvalConfig
 from rayfs.distributed.evaluate import pool_size
 from rayfs.distributed.experiment import Experiment
@@ -37,12 +36,9 @@ def describe_plan(experiment: Experiment, config: EvalConfig, cache_dir: Path) -
     fitting = pool_size(here, None, config.cpus_per_worker, config.gpus_per_worker)
     size = replace(fitting, workers=config.workers or fitting.workers)  # more may fit the cluster it is planned for
     features = n_features(experiment.backbone.load(torch.device("cpu")))
-    kept_bytes = sum(
-        experiment.n_base * 2 * math.prod(activation_shape(experiment, kept))
-        for kept in kept_activations(experiment.methods)
-    )
+    activations = sum(kept_bytes(experiment.backbone, kept) for kept in kept_activations(experiment.methods))
     seconds = {name: _episode_seconds(experiment, name, size, features, cache_dir) for name in experiment.methods}
-    bank_bytes = experiment.n_base * (experiment.novel.images[0].nbytes + 4 * features) + kept_bytes
+    bank_bytes = experiment.n_base * (experiment.novel.images[0].nbytes + 4 * features + activations)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     hours = sum(seconds.values()) * len(experiment.episodes) / size.workers / 3600
     return "\n".join(
@@ -54,19 +50,6 @@ def describe_plan(experiment: Experiment, config: EvalConfig, cache_dir: Path) -
             f"  time: {hours:.2f} hours ({duration(hours * 3600)}) of episodes, on machines like this one",
         ]
     )
-
-
-def activation_shape(experiment: Experiment, kept: Kept) -> tuple[int, ...]:
-    """Return (views, channels, height, width): what is kept of one base image behind frozen blocks.
-
-    Raises:
-        InputError: the backbone cannot be split.
-    """
-    n_blocks, n_views = kept
-    backbone, size = experiment.backbone, experiment.backbone.image_size
-    first = replace(backbone, n_blocks=n_blocks).load(torch.device("cpu"))
-    with torch.inference_mode():
-        return n_views, *first(torch.zeros(1, backbone.channels, size, size)).shape[1:]
 
 
 def _episode_seconds(experiment: Experiment, method: str, size: PoolSize, n_features: int, cache_dir: Path) -> float:
@@ -108,7 +91,7 @@ def _stand_in_spec(
     activations = {}
     for kept in kept_activations({method: config}):
         activations[kept] = str(folder / f"activations_{kept[0]}_{kept[1]}.npy")
-        shape = (len(experiment.novel), *activation_shape(experiment, kept))
+        shape = (len(experiment.novel), *activation_shape(experiment.backbone, kept))
         np.lib.format.open_memmap(activations[kept], mode="w+", dtype=np.float16, shape=shape)
     if isinstance(config, BaseFinetuneConfig | AssoAlignConfig):
         config = replace(config, base_batch=min(config.base_batch, len(experiment.novel)))

@@ -72,7 +72,7 @@ class EpisodePool:
         capacity: how many workers would fit the cluster now; asked every `GROW_S`, so that nodes which join are used.
             None: the pool stays as large as it is.
         timeout_s: an episode that takes longer is taken from its worker, which is killed, and counts as a failed
-            attempt; None: `HUNG` times the longest so far, at least `HUNG_LEAST_S`.
+            attempt; None: `HUNG` times the longest that its methods took so far, at least `HUNG_LEAST_S`.
     """
 
     def __init__(
@@ -96,7 +96,8 @@ class EpisodePool:
             return ray.remote(EpisodeWorker).options(name=name, **options).remote(spec)
 
         self._new_actor = new_actor
-        self._timeout_s, self._longest_s = timeout_s, 0.0
+        self._timeout_s = timeout_s
+        self._longest_s: dict[str, float] = {}
         self._capacity, self._asked_capacity = capacity, time.monotonic()
         self._idle: list = []
         self._preparing: dict = {}
@@ -168,17 +169,22 @@ class EpisodePool:
         overdue = self._overdue.pop(reference, None)
         try:
             rows = self._ray.get(reference)
-            self._longest_s = max(self._longest_s, time.monotonic() - running.since)
         except self._ray.exceptions.RayTaskError as error:  # the worker's own code, outside the methods
             rows = self._failed_rows(item, str(error))
-            self._idle.append(actor)
+            self._prepare(actor)  # perhaps it was restarted since, and has nothing loaded
         except self._ray.exceptions.RayError as error:
             rows = self._failed_rows(item, overdue or f"the worker died: {error}")
             self._replace(actor, error)
             while self._idle:  # a lost node takes them, too, and each would cost an episode one of its attempts
                 self._prepare(self._idle.pop())
         else:
-            self._idle.append(actor)
+            if overdue:  # it was killed just as it came back
+                self._prepare(actor)
+            else:
+                self._idle.append(actor)
+            for row in rows:
+                if row.status == "ok":
+                    self._longest_s[row.method] = max(row.seconds, self._longest_s.get(row.method, 0.0))
         failed = tuple(row.method for row in rows if row.status == "failed")
         again = bool(failed) and item.attempt < MAX_ATTEMPTS
         on_rows([row for row in rows if not (again and row.status == "failed")], not again)
@@ -207,19 +213,24 @@ class EpisodePool:
 
         Killed, not cancelled: Ray does not interrupt a running method of an actor.
         """
-        limit_s, now = self._limit_s(), time.monotonic()
+        now = time.monotonic()
         for reference, running in self._running.items():
-            if now - running.since > limit_s and reference not in self._overdue:
+            limit_s = self._limit_s(running.item)
+            if now - running.since <= limit_s or reference in self._overdue:
+                continue
+            if not self._ray.wait([reference], num_returns=1, timeout=0)[0]:  # else it only waits to be fetched
                 self._overdue[reference] = (
                     f"episode {running.item.episode.index} took longer than {limit_s:.0f} s, so its worker was killed; "
                     "--episode-timeout allows more"
                 )
                 self._ray.kill(running.actor, no_restart=False)
 
-    def _limit_s(self) -> float:
+    def _limit_s(self, item: WorkItem) -> float:
+        """Return the seconds that an episode may take; without end while one of its methods has never come back."""
         if self._timeout_s is not None:
             return self._timeout_s
-        return max(HUNG_LEAST_S, HUNG * self._longest_s) if self._longest_s else float("inf")
+        longest_s = [self._longest_s.get(method, float("inf")) for method in item.methods]
+        return max(HUNG_LEAST_S, HUNG * sum(longest_s))
 
     def _report_waiting(self) -> None:
         if self._idle or self._running:

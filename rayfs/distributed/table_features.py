@@ -18,6 +18,7 @@ from rayfs.durable_files import written_durably
 from rayfs.engine.bank import BaseBank, bank_path, open_bank
 from rayfs.engine.progress import WorkProgress
 from rayfs.engine.table_views import TableViews, embed_range, n_ranges
+from rayfs.errors import InputError
 
 MAX_BLOCKS = 200
 """Of ranges; a block is what Ray Data gives an actor to work through."""
@@ -32,7 +33,7 @@ def features_path(
     """
     device_type = "cuda" if gpu else "cpu"  # features differ in the last bits
     return bank_path(
-        cache_dir, table.fingerprint, spec.state_hash, spec.mean, spec.std, device_type, views, spec.n_blocks
+        cache_dir, table.fingerprint, spec.name, spec.state_hash, spec.mean, spec.std, device_type, views, spec.n_blocks
     )
 
 
@@ -86,6 +87,20 @@ def _build(
         features.flush()
 
 
+def in_half_precision(activations: np.ndarray) -> np.ndarray:
+    """Return activations as float16: half of what Ray carries and the file holds.
+
+    Raises:
+        InputError: some are too large for it.
+    """
+    largest = float(np.abs(activations).max())
+    if not largest < np.finfo(np.float16).max:
+        raise InputError(
+            f"activations reach {largest:g}, but they are kept as float16, which ends at 65,504; use --frozen-views 0"
+        )
+    return activations.astype(np.float16)
+
+
 class RangeEmbedder:
     """An actor that turns numbers of ranges into rows and features."""
 
@@ -108,5 +123,5 @@ class RangeEmbedder:
         ]
         features = np.concatenate([features for _, features in parts])
         if spec.n_blocks is not None:
-            features = features.astype(np.float16)  # half of what Ray carries and the file holds
+            features = in_half_precision(features)
         return {"row": np.concatenate([rows for rows, _ in parts]), "feature": features}

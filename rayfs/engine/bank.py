@@ -45,14 +45,15 @@ class BaseBank:
 
 
 def bank_path(
-    cache_dir: Path, fingerprint: str, backbone_hash: str, mean: tuple, std: tuple, device_type: str,
+    cache_dir: Path, fingerprint: str, backbone: str, backbone_hash: str, mean: tuple, std: tuple, device_type: str,
     views: TableViews | None = None, n_blocks: int | None = None,
 ) -> Path:  # fmt: skip
     """Return the file of the features that a backbone gives the images of a table on a device type (cpu, cuda).
 
-    Those of the images themselves, or of `views` of them; or activations of its first `n_blocks` blocks.
+    Those of the images themselves, or of `views` of them; or activations of its first `n_blocks` blocks. The name of
+    the backbone counts, too: tensors of one hash fit several (conv4 and conv4-flat).
     """
-    key: list[object] = [fingerprint, backbone_hash, mean, std, device_type]
+    key: list[object] = [fingerprint, backbone, backbone_hash, mean, std, device_type]
     if views is not None:
         key += ["views", RANGE, asdict(views)]
     if n_blocks is not None:

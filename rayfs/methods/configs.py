@@ -73,8 +73,9 @@ class FinetuneConfig:
     frozen_blocks: int = 0
     """Blocks of the backbone, from its input on, that are not finetuned and keep their running batch statistics."""
     frozen_views: int = 0
-    """Views of each image whose activations behind the frozen blocks are computed once, those of base images for all
-    episodes; a step draws one of them. 0: fresh views in every step, through all blocks (ours)."""
+    """V, views whose activations behind the frozen blocks are computed once: of each base image for all episodes, of
+    each of the `step_views` copies of a support image in an episode; a step draws one of the V. 0: fresh views in every
+    step, through all blocks (ours)."""
     head_init: Literal["random", "logistic-regression"] = "random"
     """The released head starts at random; the other starts from the logistic regression on frozen features."""
     dropout: Literal["on", "off"] = "on"
@@ -92,7 +93,7 @@ class FinetuneConfig:
         if self.frozen_views and not self.frozen_blocks:
             raise InputError(
                 f"frozen_views is {self.frozen_views} but frozen_blocks is 0: there are no activations to keep; give "
-                "--frozen-blocks, or drop --frozen-views"
+                "--frozen-blocks, or --frozen-views 0"
             )
         if self.support_batch is not None:
             _refuse_below(self, 1, "support_batch")
@@ -245,7 +246,7 @@ def _refuse_labels_of_frozen_views(config: "LabelHallucConfig | HardLabelConfig"
     if config.frozen_views and config.pseudo_label_view == "augmented":
         raise InputError(
             f"frozen_views is {config.frozen_views} and pseudo_label_view 'augmented': the teacher cannot see views of "
-            "which only activations are kept; use one of the two"
+            "which only activations are kept; give --frozen-views 0, or --pseudo-label-view plain"
         )
 
 

@@ -53,8 +53,9 @@ RecipeName = Literal["released", "fast"]
 
 FAST: dict[str, Any] = {"steps": 100, "head_lr": 0.3, "frozen_blocks": 2, "frozen_views": 4}
 """Ours: the first two blocks stay frozen and keep the activations of 4 views of each image; a third of the steps, with
-a learning rate of the head that lets its norm grow in them. Chosen on validation classes of FC100 with Conv-4 (README,
-"A cheaper recipe"). The appendix of Label Hallucination claims more than 66% less cost without giving its protocol."""
+a learning rate of the head that lets its norm grow in them. Chosen for label-halluc on validation classes of FC100 with
+Conv-4 (README, "A cheaper recipe"). The appendix of Label Hallucination claims more than 66% less cost; its protocol is
+not at hand."""
 
 RECIPES: dict[RecipeName, dict[str, Any]] = {"released": {}, "fast": FAST}
 """Settings that differ from the released ones."""
@@ -92,8 +93,14 @@ def method_configs(
         recipe: one of `RECIPES`; flags, and then a variant's own settings, go before it.
 
     Raises:
-        InputError: an unknown method or setting, an impossible value, or a setting that changes nothing.
+        InputError: an unknown method or setting, an impossible value, a setting that changes nothing, or a recipe that
+            is not for the benchmark.
     """
+    if recipe == "fast" and benchmark in BENCHMARK_RECIPES:
+        raise InputError(
+            f"--recipe {recipe} is for photographs; {benchmark} has a recipe of its own, which is cheap already "
+            f"({BENCHMARK_RECIPES[benchmark]['steps']} steps); drop --recipe"
+        )
     parsed = {spec: parse_variant(spec) for spec in specs}
     if not parsed or len(parsed) < len(specs):
         raise InputError(f"--methods is '{' '.join(specs)}'; expected some of {', '.join(CONFIGS)}, each once")
@@ -213,6 +220,7 @@ def why_inert(name: str, config: MethodConfig, field: str) -> str | None:
         (has("base_gradient", "none"), {"temperature", "lambda_kl", "pseudo_label_view"}, "base-gradient is none"),
         (has("lambda_kl", 0), {"temperature", "base_gradient", "pseudo_label_view"}, "lambda-kl is 0"),
         (has("lambda_base", 0), {"pseudo_label_view"}, "lambda-base is 0"),
+        (getattr(config, "frozen_blocks", 0) > 0, {"first_conv"}, "frozen-blocks is above 0"),
         (name == "support-only" and has("head_init", "random"), {"c"}, "head-init is random"),
         (
             name == "feature-distill" and has("base_subset", "all") and has("head_init", "random"),

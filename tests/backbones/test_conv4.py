@@ -103,6 +103,19 @@ def test_a_trained_convolution_gets_its_gradients():
     assert images.grad is not None and images.grad.any()
 
 
+def test_a_bias_that_is_trained_alone_gets_its_gradient():
+    block = conv4_block(3, 4, torch_generator(0, "block"), pool=True).eval()
+    block[0].weight.requires_grad_(False)
+    block(torch.randn(2, 3, 8, 8, generator=torch_generator(0, "images"))).sum().backward()
+    assert block[0].bias.grad is not None
+
+
+def test_a_block_in_half_precision_runs():
+    block = conv4_block(3, 4, torch_generator(0, "block"), pool=True).eval().requires_grad_(False).bfloat16()
+    images = torch.randn(2, 3, 8, 8, generator=torch_generator(0, "images")).bfloat16()
+    assert block(images).dtype == torch.bfloat16
+
+
 def test_tensor_names_are_those_of_the_released_checkpoints():
     parts = ["0.weight", "0.bias"]
     parts += [f"1.{part}" for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")]

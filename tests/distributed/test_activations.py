@@ -9,16 +9,22 @@ import torch
 
 from rayfs.backbones.split import split
 from rayfs.distributed import table_features
-from rayfs.distributed.activations import ensure_activations, kept_activations
+from rayfs.distributed.activations import (
+    activation_shape,
+    ensure_activations,
+    kept_activations,
+    kept_bytes,
+    refuse_full_disk,
+)
 from rayfs.distributed.bank import ensure_bank
 from rayfs.distributed.evaluate import Execution, evaluate, wanted_rows, worker_spec
 from rayfs.distributed.experiment import Experiment
 from rayfs.distributed.label_halluc_eval import open_run
-from rayfs.distributed.plan import activation_shape
 from rayfs.distributed.runner import PoolSize
 from rayfs.distributed.runtime import Resources
 from rayfs.distributed.worker import EpisodeWorker
 from rayfs.engine.table_views import TableViews, embed_range, n_ranges
+from rayfs.errors import InputError
 from rayfs.evaluation.rows import scientific_columns
 from rayfs.methods.recipes import method_configs
 
@@ -41,6 +47,20 @@ def test_each_kind_of_activations_is_kept_once_and_none_for_the_support_alone() 
     assert kept_activations(method_configs(METHODS[::3], "omniglot", 5, 1, {})) == []
 
 
+def test_more_than_the_disk_holds_is_refused_before_it_is_computed(tmp_path: Path, capsys) -> None:
+    with pytest.raises(InputError, match=r"4 views behind 2 frozen blocks take 1000000.0 GB but .* lower --frozen-v"):
+        refuse_full_disk(tmp_path, 10**15, (2, 4))
+    refuse_full_disk(tmp_path, 10**7, (2, 4))
+    assert "activations to keep: 0.01 GB" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("value", [7e4, -7e4, np.inf, np.nan])
+def test_activations_that_half_precision_cannot_hold_are_refused(value: float) -> None:
+    with pytest.raises(InputError, match=r"kept as float16, which ends at 65,504; use --frozen-views 0"):
+        table_features.in_half_precision(np.array([1.0, value], dtype=np.float32))
+
+
 def test_activations_made_by_ray_are_those_of_a_single_process_in_half_precision(
     kept_experiment: Experiment, cache_dir: Path, resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,7 +74,8 @@ def test_activations_made_by_ray_are_those_of_a_single_process_in_half_precision
     views = TableViews(n=2, seed=0, augmentation=augmentation)
     alone = [embed_range(table, r, first, spec.mean, spec.std, CPU, views)[1] for r in range(n_ranges(len(table)))]
     assert found.dtype == np.float16 and found.shape == (340, 2, 64, 7, 7)
-    assert found.shape[1:] == activation_shape(kept_experiment, (2, 2))
+    assert found.shape[1:] == activation_shape(spec, (2, 2))
+    assert found.nbytes == 340 * kept_bytes(spec, (2, 2))
     assert np.array_equal(found, np.concatenate(alone).astype(np.float16))
     monkeypatch.setattr(table_features, "run_data_task", lambda *_: pytest.fail("computed again"))
     assert ensure_activations(*arguments) == paths

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 import ray
 
+from rayfs.distributed import evaluate as evaluate_module
 from rayfs.distributed.bank import ensure_bank
 from rayfs.distributed.evaluate import (
     Execution,
+    capacity_of,
     evaluate,
     missing_items,
     pool_size,
@@ -30,6 +32,7 @@ from rayfs.distributed.runner import MAX_ATTEMPTS, EpisodePool, PoolSize, WorkIt
 from rayfs.distributed.runtime import Resources
 from rayfs.distributed.worker import EpisodeWorker
 from rayfs.errors import InputError
+from rayfs.evaluation.episode_log import EpisodeLog
 from rayfs.evaluation.rows import Row, scientific_columns
 
 pytestmark = pytest.mark.ray
@@ -139,9 +142,8 @@ def test_a_run_is_counted_where_prometheus_finds_it_and_logged_line_by_line(
     experiment, cache_dir, resources, tmp_path
 ) -> None:
     some = replace(experiment, episodes=experiment.episodes[:2])
-    execution = Execution(workers=1, episode_log=tmp_path / "episodes.jsonl")
-    with open_run(some, str(tmp_path / "run"), ["x"]) as run:
-        evaluate(some, run, execution, cache_dir=cache_dir, command=["x"])
+    with EpisodeLog(tmp_path / "episodes.jsonl") as log, open_run(some, str(tmp_path / "run"), ["x"]) as run:
+        evaluate(some, run, Execution(workers=1), cache_dir=cache_dir, command=["x"], log=log)
     lines = [json.loads(line) for line in (tmp_path / "episodes.jsonl").read_text().splitlines()]
     assert sorted((line["episode"], line["method"], line["status"]) for line in lines) == [
         (i, name, "ok") for i in (0, 1) for name in ("label-halluc", "lr")
@@ -207,6 +209,20 @@ def test_the_gain_is_the_mean_of_paired_differences(experiment, uninterrupted) -
 )
 def test_the_pool_fills_the_gpus_or_else_the_cpus(cpus, gpus, asked, expected) -> None:
     assert pool_size(Resources(nodes=((cpus, gpus),)), *asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("nodes", "size", "capacity"),
+    [
+        (((8, 0), (64, 1)), PoolSize(workers=8, cpus_per_worker=1, gpus_per_worker=0), 72),
+        (((64, 0),), PoolSize(workers=4, cpus_per_worker=1, gpus_per_worker=1), 0),
+        (((64, 4), (8, 0)), PoolSize(workers=4, cpus_per_worker=1, gpus_per_worker=1), 4),
+    ],
+)
+def test_capacity_is_of_workers_like_those_of_the_pool(nodes, size, capacity, monkeypatch) -> None:
+    monkeypatch.setattr(evaluate_module, "cluster_resources", lambda: Resources(nodes=nodes))
+    assert capacity_of(Execution(), size)() == capacity
+    assert capacity_of(Execution(workers=2), size) is None
 
 
 def test_more_workers_than_fit_are_refused_with_the_numbers() -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,17 +10,30 @@ import pytest
 import ray.exceptions
 
 from rayfs.benchmarks.episodes import Episode
-from rayfs.distributed.runner import MAX_ATTEMPTS, EpisodePool, WorkItem
+from rayfs.distributed.runner import MAX_ATTEMPTS, EpisodePool, Running, WorkItem
 from rayfs.errors import InputError
 from rayfs.evaluation.rows import Row
 
 
 class StandInActor:
-    """An actor whose calls give what `answer` says: a value, or an exception to raise."""
+    """An actor whose calls give what `answer` says: a value, or an exception to raise.
+
+    One that was killed has nothing loaded until it is prepared again.
+    """
 
     def __init__(self, answer: Callable[[str], object]) -> None:
-        self.prepare = SimpleNamespace(remote=lambda: _Reference(answer("prepare")))
-        self.run = SimpleNamespace(remote=lambda episode, methods, attempt: _Reference(answer("run"), episode, attempt))
+        self._answer, self.loaded = answer, False
+        self.prepare = SimpleNamespace(remote=self._prepare)
+        self.run = SimpleNamespace(remote=self._run)
+
+    def _prepare(self) -> "_Reference":
+        answer = self._answer("prepare")
+        self.loaded = not isinstance(answer, Exception)
+        return _Reference(answer)
+
+    def _run(self, episode: Episode, methods: list[str], attempt: int) -> "_Reference":
+        unprepared = ray.exceptions.RayTaskError("run", "AssertionError", AssertionError("prepare the worker first"))
+        return _Reference(self._answer("run") if self.loaded else unprepared, episode, attempt)
 
 
 class _Reference:
@@ -33,6 +47,11 @@ class StandInRay:
     @staticmethod
     def wait(references: list, num_returns: int, timeout: float) -> tuple[list, list]:
         return references[:num_returns], references[num_returns:]
+
+    @staticmethod
+    def kill(actor: StandInActor, no_restart: bool) -> None:
+        assert not no_restart
+        actor.loaded = False
 
     @staticmethod
     def get(reference: _Reference) -> object:
@@ -56,7 +75,7 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[StandInActor]], Epis
         made = EpisodePool.__new__(EpisodePool)
         made.__dict__.update(
             _ray=StandInRay, _spec=SimpleNamespace(methods={"lr": {}}), _idle=[], _preparing={}, _running={},
-            _overdue={}, _capacity=None, _asked_capacity=0.0, _timeout_s=None, _longest_s=0.0,
+            _overdue={}, _capacity=None, _asked_capacity=0.0, _timeout_s=None, _longest_s={},
             _n_workers=len(actors), _n_died_preparing=0,
             _waiting_since=time.monotonic(), _new_actor=lambda: actors[0],
         )  # fmt: skip
@@ -118,6 +137,69 @@ def test_the_pool_grows_with_the_cluster_but_not_beyond_its_episodes(pool, monke
     few._new_actor, few._capacity = new_actor, lambda: 9
     few.run(items(3), lambda new, done: None, lambda: None)
     assert len(made) <= 3 + 2, "three episodes need no nine workers"
+
+
+def test_a_worker_that_lost_what_it_had_loaded_is_prepared_again(pool) -> None:
+    """Ray restarted it, or it was killed for an episode that came back in the same moment."""
+    actor = StandInActor(lambda call: "fine")
+    forgetful = pool([actor])
+    rows: list[Row] = []
+
+    def on_rows(new: list[Row], done: bool) -> None:
+        rows.extend(new)
+        if new and len(rows) in (1, 4):
+            actor.loaded = False
+
+    forgetful.run(items(6), on_rows, lambda: None)
+    assert sorted((row.episode, row.status) for row in rows) == [(i, "ok") for i in range(6)]
+    assert sorted(row.attempt for row in rows) == [1, 1, 1, 1, 2, 2]
+
+
+def test_an_episode_that_came_back_while_its_worker_was_killed_counts_and_the_worker_is_prepared(pool) -> None:
+    actor = StandInActor(lambda call: "fine")
+    slow = pool([actor])
+    rows: list[Row] = []
+
+    def kill(reference) -> None:
+        slow._overdue[reference] = "took too long"
+        slow._ray.kill(actor, no_restart=False)
+
+    def on_rows(new: list[Row], done: bool) -> None:
+        rows.extend(new)
+
+    finish = slow._finish_episode
+    slow._finish_episode = lambda reference, on_rows: (kill(reference), finish(reference, on_rows))[1]
+    slow.run(items(3), on_rows, lambda: None)
+    assert [(row.status, row.attempt) for row in rows] == [("ok", 1)] * 3
+
+
+def test_the_limit_of_an_episode_follows_what_its_methods_took(pool, monkeypatch) -> None:
+    monkeypatch.setattr("rayfs.distributed.runner.HUNG_LEAST_S", 100.0)
+    watched = pool([StandInActor(lambda call: "fine")])
+    both = replace(items(1)[0], methods=("lr", "slow"))
+    watched._longest_s = {"lr": 0.1}
+    assert watched._limit_s(items(1)[0]) == 100
+    assert watched._limit_s(both) == float("inf"), "a method that never came back may take any time"
+    watched._longest_s["slow"] = 30.0
+    assert watched._limit_s(both) == pytest.approx(20 * 30.1)
+    watched._timeout_s = 7.0
+    assert watched._limit_s(both) == 7
+
+
+def test_only_an_episode_that_is_late_and_has_not_come_back_costs_its_worker(pool) -> None:
+    killed: list[object] = []
+    watched = pool([])
+    watched._timeout_s = 50.0
+    watched._ray = SimpleNamespace(
+        wait=lambda references, num_returns, timeout: (references, []) if references[0] == "came back" else ([], []),
+        kill=lambda actor, no_restart: killed.append(actor),
+    )
+    now = time.monotonic()
+    for reference, since in (("came back", now - 60), ("late", now - 60), ("in time", now - 40)):
+        watched._running[reference] = Running(actor=reference, item=items(1)[0], since=since)
+    watched._kill_overdue()
+    watched._kill_overdue()
+    assert killed == ["late"] and "took longer than 50 s" in watched._overdue["late"]
 
 
 def test_workers_that_die_again_and_again_while_loading_end_the_run(pool) -> None:

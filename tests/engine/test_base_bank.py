@@ -79,11 +79,11 @@ def test_interrupted_save_leaves_the_earlier_file_and_nothing_else(tmp_path, fea
 
 
 def test_path_names_everything_the_features_depend_on(tmp_path):
-    given = ("table", "weights", (0.5,), (0.2,), "cpu")
-    changes = ("t", "w", (0.4,), (0.3,), "cuda")
+    given = ("table", "conv4", "weights", (0.5,), (0.2,), "cpu")
+    changes = ("t", "conv4-flat", "w", (0.4,), (0.3,), "cuda")
     others = [(*given[:i], change, *given[i + 1 :]) for i, change in enumerate(changes)]
     paths = {bank_path(tmp_path, *arguments) for arguments in (given, given, *others)}
-    assert len(paths) == 6
+    assert len(paths) == 7
     assert all(path.parent == tmp_path / "features" and path.suffix == ".npy" for path in paths)
 
 

@@ -76,7 +76,7 @@ def test_without_augmentation_every_view_is_the_image(backbone, tmp_path) -> Non
 
 
 def test_the_file_is_named_by_all_that_the_views_depend_on(tmp_path) -> None:
-    given = ("table", "weights", (0.5,), (0.2,), "cpu")
+    given = ("table", "conv4", "weights", (0.5,), (0.2,), "cpu")
     settings = [
         None,
         TableViews(n=5, seed=0, augmentation=AUGMENTATION),
@@ -86,3 +86,5 @@ def test_the_file_is_named_by_all_that_the_views_depend_on(tmp_path) -> None:
     ]
     assert len({bank_path(tmp_path, *given, views) for views in settings}) == 5
     assert bank_path(tmp_path, *given, None) == bank_path(tmp_path, *given)
+    blocks = {bank_path(tmp_path, *given, settings[1], n_blocks) for n_blocks in (None, 1, 2)}
+    assert len(blocks) == 3 and bank_path(tmp_path, *given, settings[1]) in blocks

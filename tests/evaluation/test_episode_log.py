@@ -1,6 +1,7 @@
 """One JSON line a row."""
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -44,5 +45,24 @@ def test_without_a_file_nothing_happens() -> None:
 
 
 def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--episode-log .*: cannot write it"), EpisodeLog(tmp_path):
+    with (
+        pytest.raises(InputError, match=r"--episode-log .*: cannot write it .* name another file"),
+        EpisodeLog(tmp_path),
+    ):
         pass
+    with pytest.raises(InputError, match="a URI; give the path of a file"), EpisodeLog(Path("s3://bucket/log")):
+        pass
+
+
+def test_a_loss_that_is_no_number_is_null(tmp_path: Path) -> None:
+    with EpisodeLog(tmp_path / "log") as log:
+        log.add([replace(DONE, loss_support=float("nan"))])
+    assert json.loads((tmp_path / "log").read_text(), parse_constant=pytest.fail)["loss_support"] is None
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_ends_the_log_and_not_the_run(capsys) -> None:
+    with EpisodeLog(Path("/dev/full")) as log:
+        for _ in range(2):
+            log.add([DONE])
+    assert capsys.readouterr().out.count("warning: --episode-log /dev/full ends here") == 1

@@ -205,6 +205,12 @@ def test_a_folder_of_other_files_is_not_overwritten(error, folder, checkpoint) -
         (["--methods", "lr", "lr"], "each once"),
         (["--cpus-per-worker", "0"], "--cpus-per-worker is 0"),
         (["--seed", "-1"], "--seed is -1"),
+        (["--recipe", "fast"], "--recipe fast is for photographs; omniglot has a recipe of its own"),
+        (
+            ["--frozen-blocks", "2", "--first-conv", "trained"],
+            "--first-conv changes nothing in label-halluc, where fro",
+        ),
+        (["--episode-log", "s3://bucket/log"], "--episode-log is 's3:/bucket/log', a URI"),
         (["--episode-timeout", "0"], "--episode-timeout is 0.0; expected seconds above 0"),
         (["--benchmark", "omniglot-one-shot", "--episodes", "21"], "--episodes is 21 but"),
         (["--benchmark", "omniglot-one-shot", "--n-way", "5"], "--n-way 20"),

@@ -171,7 +171,7 @@ def test_each_query_is_judged_alone(method, world, task):
 @pytest.mark.parametrize(("channels", "n_way"), [(1, 4), (3, 2)])
 def test_beats_chance_on_separable_classes(method, blobs, make_task, channels, n_way):
     if getattr(method.config, "frozen_views", 0):
-        pytest.skip("the backbone of these images is not one that can be split")
+        pytest.skip("backbones that can be split do not tell these images apart untrained, and this one cannot be")
     table, world = blobs[channels]
     solution = method.solve(make_task(table, list(range(n_way)), n_shot=1, n_query=10), world, RANDOMNESS)
     assert solution.logits.shape == (10 * n_way, n_way)
@@ -232,6 +232,15 @@ def test_base_images_of_gradient_none_still_move_the_batch_statistics(world, tas
     )
     assert not torch.equal(none.logits, alone.logits)
     assert none.loss_base is not None and alone.loss_base is None
+
+
+def test_keeping_activations_in_half_precision_changes_little(world, task):
+    method = create_method(make_config("label-halluc:frozen-blocks=1,frozen-views=2"))
+    kept = world.activations[1, 2]
+    half = replace(world, activations={(1, 2): replace(kept, features=kept.features.astype(np.float16))})
+    exact, rounded = (method.solve(task, each, RANDOMNESS).logits for each in (world, half))
+    assert not torch.equal(exact, rounded)
+    torch.testing.assert_close(rounded, exact, atol=0.01, rtol=0.01)
 
 
 def test_each_variant_gives_other_logits_than_its_method(world, task):
