@@ -1,6 +1,9 @@
 """Accuracy against seconds: which points there are, and what is joined."""
 
+import re
 from typing import Any
+
+import pytest
 
 from rayfs.evaluation.report.cost_figure import cost_points, draw_cost, families
 from rayfs.evaluation.report.figure_style import method_colours
@@ -44,3 +47,11 @@ def test_too_few_points_are_no_figure():
     colours = method_colours(list(METHODS), "lr")
     assert draw_cost({"baseline": "lr", "methods": METHODS}, colours).startswith("<svg")
     assert draw_cost({"baseline": "lr", "methods": {"lr": METHODS["lr"]}}, colours) == ""
+
+
+@pytest.mark.parametrize("seconds", [(2.2, 2.9, 4.7), (1.0, 5.0, 30.0), (0.05, 4.0, 300.0)])
+def test_seconds_on_the_axis_are_plain_numbers_whatever_they_span(seconds):
+    methods = {f"label-halluc:steps={i}": figures(s, 80.0, 1.0) for i, s in enumerate(seconds, 1)}
+    svg = draw_cost({"baseline": "lr", "methods": methods}, method_colours(list(methods), "lr"))
+    numbers = [float(text) for text in re.findall(r">([\d.]+)</text>", svg) if seconds[0] <= float(text) <= seconds[-1]]
+    assert len(numbers) >= 2 and "mathdefault" not in svg and "$" not in svg

@@ -300,7 +300,7 @@ def test_passwords_of_a_location_are_not_in_the_report(novel: ImageTable, cache:
     assert manifest is not None
     RunDirectory(run.location).open(manifest["identity"], session, manifest["methods"]).close()
     html = page(run, cache)
-    assert "key:secret" not in html and "s3://***@bucket/run" in html and "1 earlier commands" in html
+    assert "key:secret" not in html and "s3://***@bucket/run" in html and "1 earlier command of this run" in html
 
 
 # Writing

@@ -39,6 +39,9 @@ REPORT = "report.html"
 BASELINE = "lr"
 """What gains are against where a run has no summary yet."""
 
+MAIN = "label-halluc"
+"""Whose classes and episodes a report shows where it is among the methods."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
@@ -50,7 +53,7 @@ class _Run:
     """In the order of the manifest, those with rows."""
     baseline: str | None
     main: str | None
-    """The first method that is not the baseline (else the baseline): the one that is looked at."""
+    """The one that is looked at: `MAIN`, else the first that is not the baseline, else the baseline."""
     colours: dict[str, str]
     episodes: EpisodeManifest | None
     problem: str
@@ -108,8 +111,9 @@ def _read(run: RunDirectory) -> _Run:
             _refuse_other_episodes(episodes, manifest["identity"])
         except InputError as error:
             episodes, problem = None, str(error)
+    main = MAIN if MAIN in others else next(iter([*others, *methods]), None)
     return _Run(
-        manifest=manifest, rows=rows, methods=methods, baseline=baseline, main=next(iter([*others, *methods]), None),
+        manifest=manifest, rows=rows, methods=methods, baseline=baseline, main=main,
         colours=method_colours(methods, baseline), episodes=episodes, problem=problem,
     )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rayfs.evaluation.report.figure_style import GRID, INK, MUTED, draw_svg, short
+from rayfs.evaluation.report.figure_style import GRID, INK, MUTED, draw_svg, logarithmic_x, short
 
 MARKERS = "osD^vPX<>"
 """So that colour is not all that tells methods apart."""
@@ -39,8 +39,7 @@ def draw_cost(summary: Mapping[str, Any], colours: Mapping[str, str]) -> str:
                 seconds, value, half_width, color=colours[name], marker=MARKERS[i % len(MARKERS)], markersize=5,
                 linewidth=1.1, label=short(name, 60), linestyle="none", elinewidth=1.1,
             )  # fmt: skip
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        logarithmic_x(axes, max(p[1] for p in points) / min(p[1] for p in points))
         axes.margins(x=0.08)
         axes.set(xlabel="seconds per episode", ylabel=what)
         figure.legend(loc="outside lower left", ncols=1)

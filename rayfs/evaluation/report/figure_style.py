@@ -73,6 +73,21 @@ def draw_svg(draw: Callable[[Any], None], label: str, *, height_in: float, width
     return _inline(buffer.getvalue(), label)
 
 
+def logarithmic_x(axes: Any, ratio: float) -> None:
+    """Make the x axis logarithmic with plain numbers, the more of them between the decades the fewer there are.
+
+    Arguments:
+        ratio: of the largest value shown to the smallest.
+    """
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    subs: tuple[float, ...] = (1,) if ratio >= 100 else (1, 2, 5) if ratio >= 8 else (1, 1.5, 2, 3, 4, 5, 7)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=subs))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
 def short(text: str, n_characters: int = 40) -> str:
     """Return `text`, its middle cut out if it is longer than `n_characters`."""
     text = " ".join(printable(text).split())

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rayfs.evaluation.report.figure_style import GRID, INK, MUTED, draw_svg, short
+from rayfs.evaluation.report.figure_style import GRID, INK, MUTED, draw_svg, logarithmic_x, short
 from rayfs.evaluation.rows import Row
 from rayfs.evaluation.running import RunningMean
 from rayfs.evaluation.summary import observations
@@ -169,7 +169,7 @@ def draw_seconds(rows: Sequence[Row], colours: Colours) -> str:
                       va="bottom")  # fmt: skip
         positive = np.concatenate(list(of.values()))
         if positive.min() > 0 and positive.max() > 8 * positive.min():
-            _label_decades(axes, positive.max() / positive.min())
+            logarithmic_x(axes, positive.max() / positive.min())
         else:
             axes.set_xlim(left=0)
         axes.set(ylim=(len(of) - 0.55, -0.75), yticks=[], xlabel="seconds per episode")
@@ -177,16 +177,6 @@ def draw_seconds(rows: Sequence[Row], colours: Colours) -> str:
         axes.grid(True, axis="x", color=GRID)
 
     return draw_svg(draw, "Seconds per episode of each method", height_in=0.7 + 0.55 * len(of))
-
-
-def _label_decades(axes: Any, ratio: float) -> None:
-    """Make the x axis logarithmic with plain numbers, also between the decades where there are few."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 100 else (1,)))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _time(seconds: float) -> str:

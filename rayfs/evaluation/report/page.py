@@ -151,7 +151,8 @@ def _commands(sessions: Sequence[Mapping[str, Any]]) -> str:
     if not commands:
         return ""
     earlier = "".join(f"<pre>{escape_html(command)}</pre>" for command in commands[:-1])
-    older = folded(f"{len(commands) - 1} earlier commands of this run", earlier) if earlier else ""
+    n = len(commands) - 1
+    older = folded(f"{n} earlier command{'s' if n > 1 else ''} of this run", earlier) if earlier else ""
     return f"<pre>{escape_html(commands[-1])}</pre>{older}\n"
 
 
