@@ -29,7 +29,12 @@ GROW_S = 10.0
 """How often the cluster is asked for new nodes."""
 
 WAIT_S = 1.0
-RESTART_PAUSE_S = 0.2
+
+RESTART_PAUSE_S, LONGEST_PAUSE_S = 0.2, 10.0
+"""Between two looks at a worker that is restarted: at first, then twice as long each time, up to the longest."""
+
+RESTARTING = "The actor is restarting"
+"""What Ray says of an actor that has no process yet: it waits for room, as after the loss of its node."""
 REPORT_WAITING_S = 30.0
 
 
@@ -59,6 +64,18 @@ class Running:
     item: WorkItem
     since: float
     """Monotonic seconds."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Preparing:
+    """A worker that loads the world, or will be asked to."""
+
+    actor: Any
+    """None: one that is still to be made."""
+    n_failed: int
+    """How often in a row it could not."""
+    due: float = 0.0
+    """Monotonic seconds of the next attempt."""
 
 
 OnRows = Callable[[list[Row], bool], None]
@@ -100,7 +117,8 @@ class EpisodePool:
         self._longest_s: dict[str, float] = {}
         self._capacity, self._asked_capacity = capacity, time.monotonic()
         self._idle: list = []
-        self._preparing: dict = {}
+        self._preparing: dict[Any, Preparing] = {}
+        self._later: list[Preparing] = []
         self._running: dict[Any, Running] = {}
         self._overdue: dict[Any, str] = {}
         self._n_workers, self._n_died_preparing = size.workers, 0
@@ -119,12 +137,15 @@ class EpisodePool:
         """
         todo = deque(items)
         while todo or self._running:
+            self._prepare_due()
             while self._idle and todo:
                 actor, item = self._idle.pop(), todo.popleft()
                 reference = actor.run.remote(item.episode, list(item.methods), item.attempt)
                 self._running[reference] = Running(actor=actor, item=item, since=time.monotonic())
             waiting = [*self._running, *self._preparing]
-            finished, _ = self._ray.wait(waiting, num_returns=1, timeout=WAIT_S)
+            if not waiting:  # all workers are being restarted
+                time.sleep(RESTART_PAUSE_S)
+            finished = self._ray.wait(waiting, num_returns=1, timeout=WAIT_S)[0] if waiting else []
             for reference in finished:
                 if reference in self._preparing:
                     self._finish_preparing(reference)
@@ -137,30 +158,40 @@ class EpisodePool:
 
     def close(self) -> None:
         """Kill the actors; episodes in flight are lost and will be redone by a resumed run."""
-        busy = [running.actor for running in self._running.values()]
-        for actor in [*self._idle, *self._preparing.values(), *busy]:
+        running = [each.actor for each in self._running.values()]
+        preparing = [each.actor for each in [*self._preparing.values(), *self._later] if each.actor is not None]
+        for actor in [*self._idle, *running, *preparing]:
             self._ray.kill(actor)
 
-    def _prepare(self, actor) -> None:
-        self._preparing[actor.prepare.remote()] = actor
+    def _prepare(self, actor: Any, n_failed: int = 0) -> None:
+        self._preparing[actor.prepare.remote()] = Preparing(actor=actor, n_failed=n_failed)
+
+    def _prepare_due(self) -> None:
+        """Look again at workers that are being restarted, and make those that will never be."""
+        now, later = time.monotonic(), self._later
+        self._later = [each for each in later if each.due > now]
+        for each in later:
+            if each.due <= now:
+                self._prepare(self._new_actor() if each.actor is None else each.actor, each.n_failed)
 
     def _finish_preparing(self, reference) -> None:
-        actor = self._preparing.pop(reference)
+        preparing = self._preparing.pop(reference)
         try:
             self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             raise task_cause(error) from None
         except self._ray.exceptions.RayError as error:
-            self._n_died_preparing += 1
-            if self._n_died_preparing > MAX_ATTEMPTS * self._n_workers:
+            self._n_died_preparing += RESTARTING not in str(error)
+            hopeless = self._n_died_preparing > MAX_ATTEMPTS * self._n_workers
+            if hopeless and not self._idle and not self._running:
                 raise InputError(
                     f"workers died {self._n_died_preparing} times while loading backbone and base images, the last "
                     f"with: {error}; if memory ran out, lower --workers"
                 ) from None
-            self._replace(actor, error)
+            self._replace(preparing.actor, error, preparing.n_failed + 1)
         else:
             self._n_died_preparing = 0
-            self._idle.append(actor)
+            self._idle.append(preparing.actor)
 
     def _finish_episode(self, reference, on_rows: OnRows) -> list[WorkItem]:
         """Pass on the rows of a finished episode; return what has to be tried again."""
@@ -190,11 +221,11 @@ class EpisodePool:
         on_rows([row for row in rows if not (again and row.status == "failed")], not again)
         return [replace(item, methods=failed, attempt=item.attempt + 1)] if again else []
 
-    def _replace(self, actor, error: Exception) -> None:
-        """Wait for a restarting actor behind a new `prepare`; one that will never restart gets a successor."""
-        time.sleep(RESTART_PAUSE_S)
+    def _replace(self, actor: Any, error: Exception, n_failed: int = 0) -> None:
+        """Wait for a restarting actor behind a later `prepare`; one that will never restart gets a successor then."""
+        pause_s = min(RESTART_PAUSE_S * 2**n_failed, LONGEST_PAUSE_S)
         died = isinstance(error, self._ray.exceptions.ActorDiedError)
-        self._prepare(self._new_actor() if died else actor)
+        self._later.append(Preparing(actor=None if died else actor, n_failed=n_failed, due=time.monotonic() + pause_s))
 
     def _grow(self, n_waiting: int) -> None:
         """Make a worker for every waiting episode that the cluster has room for by now."""

@@ -10,7 +10,7 @@ import pytest
 import ray.exceptions
 
 from rayfs.benchmarks.episodes import Episode
-from rayfs.distributed.runner import MAX_ATTEMPTS, EpisodePool, Running, WorkItem
+from rayfs.distributed.runner import MAX_ATTEMPTS, RESTARTING, EpisodePool, Running, WorkItem
 from rayfs.errors import InputError
 from rayfs.evaluation.rows import Row
 
@@ -44,9 +44,14 @@ class _Reference:
 class StandInRay:
     exceptions = ray.exceptions
 
-    @staticmethod
-    def wait(references: list, num_returns: int, timeout: float) -> tuple[list, list]:
-        return references[:num_returns], references[num_returns:]
+    turn = 0
+
+    @classmethod
+    def wait(cls, references: list, num_returns: int, timeout: float) -> tuple[list, list]:
+        """Return one reference, each in its turn: all are ready."""
+        cls.turn += 1
+        first = cls.turn % len(references)
+        return [references[first]], references[:first] + references[first + 1 :]
 
     @staticmethod
     def kill(actor: StandInActor, no_restart: bool) -> None:
@@ -74,7 +79,7 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[StandInActor]], Epis
     def build(actors: list[StandInActor]) -> EpisodePool:
         made = EpisodePool.__new__(EpisodePool)
         made.__dict__.update(
-            _ray=StandInRay, _spec=SimpleNamespace(methods={"lr": {}}), _idle=[], _preparing={}, _running={},
+            _ray=StandInRay, _spec=SimpleNamespace(methods={"lr": {}}), _idle=[], _preparing={}, _later=[], _running={},
             _overdue={}, _capacity=None, _asked_capacity=0.0, _timeout_s=None, _longest_s={},
             _n_workers=len(actors), _n_died_preparing=0,
             _waiting_since=time.monotonic(), _new_actor=lambda: actors[0],
@@ -137,6 +142,31 @@ def test_the_pool_grows_with_the_cluster_but_not_beyond_its_episodes(pool, monke
     few._new_actor, few._capacity = new_actor, lambda: 9
     few.run(items(3), lambda new, done: None, lambda: None)
     assert len(made) <= 3 + 2, "three episodes need no nine workers"
+
+
+def test_a_worker_without_a_place_to_restart_neither_ends_nor_delays_the_run(pool) -> None:
+    """Its node is lost: Ray answers every call at once that it is restarting, while the others go on."""
+    lost = StandInActor(lambda call: ray.exceptions.ActorUnavailableError(f"IOError: {RESTARTING}..", b"0" * 16))
+    crashing = StandInActor(lambda call: ray.exceptions.ActorUnavailableError("socket closed", b"0" * 16))
+    rows: list[Row] = []
+    started = time.monotonic()
+    pool([StandInActor(lambda call: "fine"), lost, crashing]).run(
+        items(500), lambda new, done: rows.extend(new), lambda: None
+    )
+    assert sorted(row.episode for row in rows) == list(range(500)) and all(row.status == "ok" for row in rows)
+    assert time.monotonic() - started < 5
+
+
+def test_a_run_whose_nodes_are_all_lost_waits_for_one_to_come_back(pool) -> None:
+    calls = [0]
+
+    def gone_for_a_while(call: str) -> object:
+        calls[0] += 1
+        return ray.exceptions.ActorUnavailableError(f"{RESTARTING}..", b"0" * 16) if calls[0] < 30 else "fine"
+
+    rows: list[Row] = []
+    pool([StandInActor(gone_for_a_while)]).run(items(2), lambda new, done: rows.extend(new), lambda: None)
+    assert [row.status for row in rows] == ["ok", "ok"]
 
 
 def test_a_worker_that_lost_what_it_had_loaded_is_prepared_again(pool) -> None:

@@ -93,10 +93,13 @@ def test_training_stopped_in_epoch_3_resumes_to_the_weights_of_an_uninterrupted_
     if exit_code > 0:
         assert "finished epochs are kept. Resume with:" in printed and str(out) in printed
     state = read_state(state_path(out))
-    assert state is not None and len(state.curve) == 2, "it was stopped in the middle of epoch 3"
+    assert state is not None
+    finished = len(state.curve)
+    # Ctrl-C has to reach the workers through Ray: on a busy machine they may finish epoch 3 before.
+    assert finished == 2 or (finished == 3 and signal_number == signal.SIGINT), "it was stopped in epoch 3"
     result = run(out, environment, *(["--workers", "0"] if signal_number == signal.SIGINT else []))
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "resuming after epoch 2 of 4" in result.stdout
+    assert f"resuming after epoch {finished} of 4" in result.stdout
     assert out.read_bytes() == whole.read_bytes()
     assert not state_path(out).exists()
 
