@@ -39,9 +39,11 @@ def test_a_line_is_there_before_the_log_is_closed(tmp_path: Path) -> None:
         assert (tmp_path / "log").read_text().endswith("}\n")
 
 
-def test_without_a_file_nothing_happens() -> None:
+def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
     with EpisodeLog(None) as log:
         log.add([DONE])
+    assert not list(tmp_path.iterdir()) and capsys.readouterr().out == ""
 
 
 def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
