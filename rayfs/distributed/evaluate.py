@@ -25,10 +25,9 @@ from rayfs.errors import InputError, Terminated
 from rayfs.evaluation.episode_log import EpisodeLog
 from rayfs.evaluation.joint_summary import summarise_joint
 from rayfs.evaluation.progress import Progress
-from rayfs.evaluation.report.build import MAIN
 from rayfs.evaluation.rows import Row
 from rayfs.evaluation.run_directory import EPISODE_MANIFEST, RunDirectory
-from rayfs.evaluation.summary import summarise
+from rayfs.evaluation.summary import looked_at, summarise
 from rayfs.evaluation.writer import ResultBuffer
 from rayfs.redaction import without_secrets
 
@@ -206,8 +205,8 @@ def _solve(
     experiment: Experiment, run: RunDirectory, items: list[WorkItem], pool: EpisodePool, log: EpisodeLog
 ) -> None:
     n_episodes = len(experiment.episodes)
-    others = [name for name in experiment.methods if name != experiment.baseline]
-    shown = MAIN if MAIN in others else next(iter([*others, *experiment.methods]))
+    shown = looked_at(list(experiment.methods), experiment.baseline)
+    assert shown is not None, "an experiment has methods"
     progress = Progress(n_episodes, n_episodes - len(items), shown, sys.stdout, baseline=experiment.baseline)
     buffer = ResultBuffer(run)
     metrics = EpisodeMetrics()

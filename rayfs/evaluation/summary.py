@@ -6,11 +6,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rayfs.errors import InputError
+from rayfs.evaluation.published import OURS
 from rayfs.evaluation.rows import Row
 from rayfs.evaluation.stats import episodes_needed, mean_interval, paired_difference
 
 HALF_POINT = 0.5
 """Half-width, in percentage points, that `episodes_for_half_point` aims at."""
+
+
+def looked_at(methods: Sequence[str], baseline: str | None) -> str | None:
+    """Return the method that progress and reports follow; None where there is no method.
+
+    Label Hallucination where it is among them, else the first that is not the baseline, else the baseline.
+    """
+    others = [method for method in methods if method != baseline]
+    return OURS if OURS in others else next(iter([*others, *methods]), None)
 
 
 def summarise(rows: Iterable[Row], baseline: str | None, methods: Sequence[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 from rayfs.errors import InputError
 from rayfs.evaluation.rows import Row
 from rayfs.evaluation.stats import episodes_needed
-from rayfs.evaluation.summary import observations, summarise
+from rayfs.evaluation.summary import looked_at, observations, summarise
 
 MakeRow = Callable[..., Row]
 
@@ -93,3 +93,19 @@ def test_without_a_baseline_there_are_no_gains(make_row: MakeRow) -> None:
 def test_a_baseline_that_is_not_a_method_is_an_input_error(make_row: MakeRow) -> None:
     with pytest.raises(InputError, match="baseline 'knn' is not one of the methods lr, ours"):
         summarise([make_row()], "knn", ["lr", "ours"])
+
+
+@pytest.mark.parametrize(
+    ("methods", "baseline", "expected"),
+    [
+        (["lr", "support-only", "label-halluc"], "lr", "label-halluc"),
+        (["lr", "support-only", "hard-label"], "lr", "support-only"),
+        (["lr", "label-halluc:steps=9"], "lr", "label-halluc:steps=9"),
+        (["support-only", "lr"], None, "support-only"),
+        (["lr"], "lr", "lr"),
+        (["label-halluc", "lr"], "label-halluc", "lr"),
+        ([], None, None),
+    ],
+)
+def test_the_method_that_is_looked_at(methods, baseline, expected) -> None:
+    assert looked_at(methods, baseline) == expected

@@ -8,12 +8,10 @@ from rayfs.errors import InputError
 from rayfs.evaluation.comparison.disjoint import images_of
 from rayfs.evaluation.comparison.pairing import Side
 from rayfs.evaluation.manifest import first_difference
+from rayfs.evaluation.published import FROZEN
 from rayfs.evaluation.rows import Row
 from rayfs.evaluation.run_directory import EPISODE_MANIFEST, MANIFEST, SUMMARY, RunDirectory
 from rayfs.json_text import parse_json
-
-DEFAULT_BASELINE = "lr"
-"""The baseline of runs whose summary names none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +118,7 @@ def _baseline(summary: bytes | None, methods: list[str]) -> str:
         named = parse_json(summary or b"{}").get("baseline")
     except (ValueError, AttributeError):
         named = None
-    return next((name for name in (named, DEFAULT_BASELINE) if name in methods), methods[0])
+    return next((name for name in (named, FROZEN) if name in methods), methods[0])
 
 
 def _decoded(location: str, stored: bytes) -> list[Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from rayfs.benchmarks.manifest import EpisodeManifest, decode_manifest
 from rayfs.errors import InputError
 from rayfs.evaluation.joint_summary import joint_cells, summarise_joint
+from rayfs.evaluation.published import FROZEN
 from rayfs.evaluation.report import page
 from rayfs.evaluation.report.chosen_episodes import ChosenEpisode, choose_episodes
 from rayfs.evaluation.report.class_accuracy import ClassCounts, count_classes
@@ -30,17 +31,11 @@ from rayfs.evaluation.report.pictures import episode_pictures, open_pictures
 from rayfs.evaluation.result_cells import result_cells
 from rayfs.evaluation.rows import Row
 from rayfs.evaluation.run_directory import EPISODE_MANIFEST, SUMMARY, RunDirectory
-from rayfs.evaluation.summary import summarise
+from rayfs.evaluation.summary import looked_at, summarise
 from rayfs.evaluation.table_exports import escape_html, html_table, table_files
 from rayfs.json_text import parse_json
 
 REPORT = "report.html"
-
-BASELINE = "lr"
-"""What gains are against where a run has no summary yet."""
-
-MAIN = "label-halluc"
-"""Whose classes and episodes a report shows where it is among the methods."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +48,7 @@ class _Run:
     """In the order of the manifest, those with rows."""
     baseline: str | None
     main: str | None
-    """The one that is looked at: `MAIN`, else the first that is not the baseline, else the baseline."""
+    """The one whose classes and episodes are shown (`looked_at`)."""
     colours: dict[str, str]
     episodes: EpisodeManifest | None
     problem: str
@@ -103,7 +98,6 @@ def _read(run: RunDirectory) -> _Run:
     methods = [name for name in manifest["methods"] if name in with_rows]
     methods += sorted(with_rows - set(methods))
     baseline = _baseline(run, methods)
-    others = [method for method in methods if method != baseline]
     episodes, problem = None, f"the run has no {EPISODE_MANIFEST} (an earlier version wrote it); its command adds it"
     if (stored := run.read_file(EPISODE_MANIFEST)) is not None:
         try:
@@ -111,9 +105,8 @@ def _read(run: RunDirectory) -> _Run:
             _refuse_other_episodes(episodes, manifest["identity"])
         except InputError as error:
             episodes, problem = None, str(error)
-    main = MAIN if MAIN in others else next(iter([*others, *methods]), None)
     return _Run(
-        manifest=manifest, rows=rows, methods=methods, baseline=baseline, main=main,
+        manifest=manifest, rows=rows, methods=methods, baseline=baseline, main=looked_at(methods, baseline),
         colours=method_colours(methods, baseline), episodes=episodes, problem=problem,
     )  # fmt: skip
 
@@ -133,7 +126,7 @@ def _baseline(run: RunDirectory, methods: Sequence[str]) -> str | None:
         named = parse_json(run.read_file(SUMMARY) or b"{}").get("baseline")
     except (ValueError, AttributeError):
         named = None
-    return next((name for name in (named, BASELINE) if name in methods), None)
+    return next((name for name in (named, FROZEN) if name in methods), None)
 
 
 def _nothing(values: Mapping[str, Any]) -> list[str]:
