@@ -17,6 +17,7 @@ from rayfs.distributed.backbone_spec import BackboneSpec
 from rayfs.distributed.metrics import GpuMemory
 from rayfs.engine.bank import open_bank
 from rayfs.engine.process import configure_process
+from rayfs.engine.stages import stage
 from rayfs.errors import InputError
 from rayfs.evaluation.rows import Row
 from rayfs.hashing import stable_hash
@@ -98,7 +99,9 @@ class EpisodeWorker:
         }  # fmt: skip
         try:
             randomness = EpisodeRandomness(seed=protocol.seed, index=episode.index)
-            solution = create_method(config).solve(self._task(episode), self._world, randomness)
+            with stage("sampling"):
+                task = self._task(episode)
+            solution = create_method(config).solve(task, self._world, randomness)
             labels = np.repeat(np.arange(protocol.n_way), protocol.n_query)
             predictions = predict(solution.logits, len(labels), protocol.n_way)
             top, joint = solution.top_base, solution.joint

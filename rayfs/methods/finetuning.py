@@ -18,6 +18,7 @@ from rayfs.backbones.heads import LinearHead
 from rayfs.backbones.registry import blocks, n_features
 from rayfs.backbones.regularisation import reset_ramp, set_drop_rate, set_generator
 from rayfs.backbones.split import split
+from rayfs.engine.stages import stage
 from rayfs.methods.base_rows import RowSampler
 from rayfs.methods.configs import BaseFinetuneConfig, FinetuneConfig
 from rayfs.methods.frozen import tile_support
@@ -84,7 +85,7 @@ def finetune(
             break
     loss_base, loss_support = losses[-1].tolist()
     network.eval()
-    with torch.no_grad():
+    with stage("query"), torch.no_grad():
         logits = network(world.plain(task.query_images)).float().cpu()
     return Solution(
         logits=logits, steps=len(losses), loss_base=loss_base if len(base_rows) else None, loss_support=loss_support,
@@ -108,9 +109,12 @@ def _batches(
     while True:
         if base_sampler is not None:
             rows = base_rows[base_sampler.draw().numpy()]
-            base_x = base_views(rows)
+            with stage("augmentation"):
+                base_x = base_views(rows)
         chosen = slice(None) if n_support == len(labels) else support_sampler.draw().to(world.device)
-        yield Batch(support_x=support_views(chosen), support_labels=labels[chosen], base_rows=rows, base_x=base_x)
+        with stage("augmentation"):
+            support_x = support_views(chosen)
+        yield Batch(support_x=support_x, support_labels=labels[chosen], base_rows=rows, base_x=base_x)
 
 
 Views = tuple[Callable[[slice | Tensor], Tensor], Callable[[np.ndarray], Tensor]]
@@ -238,21 +242,31 @@ def step(
     Returns:
         (2,) base loss, without its weight, and CE before the step, detached, on the device.
     """
+    with stage("forward"):
+        loss_base, loss_support = _losses(network, batch, config, base_loss)
+        objective = config.lambda_ce * loss_support
+        if base_loss is not None:
+            objective = base_weight * loss_base + objective
+    with stage("backward"):
+        optimizer.zero_grad(set_to_none=True)
+        objective.backward()
+    with stage("optimiser"):
+        optimizer.step()
+    return torch.stack([loss_base.detach(), loss_support.detach()])
+
+
+def _losses(
+    network: nn.Sequential, batch: Batch, config: FinetuneConfig, base_loss: BaseLoss | None
+) -> tuple[Tensor, Tensor]:
+    """Return the loss on base images, 0 without any, and on the support."""
     backbone, head = network
     if base_loss is None:
         loss_support = F.cross_entropy(head(forward(backbone, batch.support_x, config.precision)), batch.support_labels)
-        loss_base = torch.zeros_like(loss_support)
-        objective = config.lambda_ce * loss_support
-    else:
-        assert isinstance(config, BaseFinetuneConfig), "only methods with base images have a loss on them"
-        base_features, support_features = joint_features(backbone, batch, config)
-        loss_base = base_loss(batch, base_features, head)
-        loss_support = F.cross_entropy(head(support_features), batch.support_labels)
-        objective = base_weight * loss_base + config.lambda_ce * loss_support
-    optimizer.zero_grad(set_to_none=True)
-    objective.backward()
-    optimizer.step()
-    return torch.stack([loss_base.detach(), loss_support.detach()])
+        return torch.zeros_like(loss_support), loss_support
+    assert isinstance(config, BaseFinetuneConfig), "only methods with base images have a loss on them"
+    base_features, support_features = joint_features(backbone, batch, config)
+    loss_base = base_loss(batch, base_features, head)
+    return loss_base, F.cross_entropy(head(support_features), batch.support_labels)
 
 
 def joint_features(backbone: nn.Module, batch: Batch, config: BaseFinetuneConfig) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ import torch
 from rayfs.backbones.heads import l2_normalize
 from rayfs.engine.features import embed
 from rayfs.engine.logistic_regression import fit_logistic_regression
+from rayfs.engine.stages import stage
 from rayfs.methods.configs import FrozenConfig
 from rayfs.methods.joint import joint_rows, recognise_jointly
 from rayfs.methods.method import Solution, Task, World
@@ -42,9 +43,10 @@ def support_classifier(
     Returns:
         W (K, D) and b (K,), float32 on the world's device.
     """
-    features, labels = support_features(task, world, randomness, n_views)
-    fitted = fit_logistic_regression(l2_normalize(features).cpu().numpy(), labels.numpy(), c)
-    weights, intercepts = (torch.from_numpy(array).to(world.device) for array in fitted)
+    with stage("support"):
+        features, labels = support_features(task, world, randomness, n_views)
+        fitted = fit_logistic_regression(l2_normalize(features).cpu().numpy(), labels.numpy(), c)
+        weights, intercepts = (torch.from_numpy(array).to(world.device) for array in fitted)
     return weights, intercepts
 
 

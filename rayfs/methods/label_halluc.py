@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rayfs.backbones.heads import LinearHead, l2_normalize
 from rayfs.engine.distillation import distillation_loss
+from rayfs.engine.stages import stage
 from rayfs.methods.base_rows import base_logits, episode_rows, top_base
 from rayfs.methods.configs import LabelHallucConfig
 from rayfs.methods.finetuning import Batch, finetune, make_network, step
@@ -35,9 +36,11 @@ class LabelHallucination:
         """Return the finetuned network's logits of each query."""
         config = self.config
         classifier = support_classifier(task, world, randomness, config.support_views, config.c)
-        labels_NK = base_logits(world.bank, classifier)
-        rows = episode_rows(world.bank, config, randomness, labels_NK)
-        network = make_network(task, world, randomness, config, classifier)
+        with stage("pseudo-labels"):
+            labels_NK = base_logits(world.bank, classifier)
+            rows = episode_rows(world.bank, config, randomness, labels_NK)
+        with stage("sampling"):
+            network = make_network(task, world, randomness, config, classifier)
         hallucinate = partial(hallucinated_logits, world, classifier, labels_NK, config.pseudo_label_view)
 
         def loss(batch: Batch, features_BD: Tensor, head: nn.Module) -> Tensor:
@@ -47,7 +50,8 @@ class LabelHallucination:
 
         take_step = partial(step, config=config, base_loss=loss, base_weight=config.lambda_kl)
         solution = finetune(task, world, randomness, config, network, rows, config.base_batch, take_step)
-        return replace(solution, top_base=top_base(labels_NK, rows))
+        with stage("pseudo-labels"):
+            return replace(solution, top_base=top_base(labels_NK, rows))
 
 
 @torch.no_grad()
