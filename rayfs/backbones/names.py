@@ -10,13 +10,20 @@ EXACT_NAMES = (
     "conv4-32-flat",
     "resnet12",
     "seresnet12",
+    "resnet20",
+    "resnet32",
+    "resnet44",
+    "resnet56",
+    "resnet110",
     "resnet18",
     "resnet50",
     "resnet101",
     "resnet152",
     "resnext50",
 )
-"""`conv4` has 64 filters and `conv4-32` has 32; `-flat` pools four times and flattens the last map."""
+"""`conv4` has 64 filters and `conv4-32` has 32; `-flat` pools four times and flattens the last map.
+
+`resnet20` to `resnet110` are those for 32 pixels, with 64 features; the others come from torchvision."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from rayfs.backbones.conv4 import Conv4
 from rayfs.backbones.conv4_flat import Conv4Flat
 from rayfs.backbones.names import MOBILENET, TIMM, WIDE_RESNET, backbone_names
 from rayfs.backbones.resnet12 import ResNet12, dropblock_size_for
+from rayfs.backbones.resnet32 import DEPTHS, CifarResNet
 from rayfs.backbones.wide_resnet import WideResNet, check_wide_resnet
 from rayfs.errors import InputError
 
@@ -63,6 +64,13 @@ def _wide_resnet(depth: int, width: int) -> BackboneSpec:
     )
 
 
+def _cifar_resnet(depth: int) -> BackboneSpec:
+    return BackboneSpec(
+        build=lambda in_channels, image_size, generator: CifarResNet(depth, in_channels, generator=generator),
+        min_image_size=3,
+    )
+
+
 def _resnet(name: str) -> BackboneSpec:
     def build(in_channels: int, image_size: int, generator: torch.Generator) -> nn.Module:
         from rayfs.backbones.torchvision_backbones import torchvision_resnet
@@ -100,6 +108,7 @@ BACKBONES: dict[str, BackboneSpec] = {
     "conv4-32-flat": _conv4_flat(width=32),
     "resnet12": _resnet12(squeeze_excitation=False),
     "seresnet12": _resnet12(squeeze_excitation=True),
+    **{f"resnet{depth}": _cifar_resnet(depth) for depth in DEPTHS},
     **{name: _resnet(name) for name in ("resnet18", "resnet50", "resnet101", "resnet152", "resnext50")},
 }
 """The backbones whose name has no part of the user's own (`names.EXACT_NAMES`)."""

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from rayfs.benchmarks import cifar100
 from rayfs.benchmarks.augmentation import Augmentation
 from rayfs.benchmarks.episodes import SPLITS
 from rayfs.benchmarks.folder_files import class_folders
+from rayfs.benchmarks.long_tail import IMBALANCES, open_cifar100_lt
 from rayfs.benchmarks.sources import FolderSource, Source, open_folder, open_parquet
 from rayfs.errors import InputError
 
@@ -62,6 +63,8 @@ class Benchmark:
     """For a split with official episodes, their manifest."""
     published_errors: Mapping[str, float] = field(default_factory=dict)
     """Published error rates in percent, where the benchmark reports errors."""
+    shared_classes: bool = False
+    """Every split has the same classes (long-tailed recognition): no few-shot episodes, no novel classes."""
 
     def source(self, split: str, cache_dir: Path) -> Source:
         """Open the images of `split` ('base', 'validation' or 'test'); `cache_dir` keeps converted files.
@@ -87,6 +90,19 @@ def open_benchmark(name: str, data: str | None = None, image_size: int | None = 
     if image_size is not None and not 16 <= image_size <= 512:
         raise InputError(f"--image-size is {image_size}; expected 16 to 512 pixels")
     return BENCHMARKS[name](data, image_size)
+
+
+def refuse_shared_classes(benchmark: Benchmark) -> None:
+    """Refuse a benchmark of long-tailed recognition where novel classes are needed.
+
+    Raises:
+        InputError: names the job that serves it.
+    """
+    if benchmark.shared_classes:
+        raise InputError(
+            f"--benchmark {benchmark.name} has the same classes in every split, so there are no novel classes to draw "
+            "episodes from; use jobs/long_tail_eval.py, or a few-shot benchmark (cifar-fs, fc100, omniglot, folder)"
+        )
 
 
 def _omniglot(data: str | None, image_size: int | None) -> Benchmark:
@@ -154,6 +170,26 @@ def _cifar(name: str, splits_file: str) -> Callable[[str | None, int | None], Be
             sources=sources,
             class_groups=_cifar_groups,
             augmentation=photo_augmentation(image_size or 32),
+        )
+
+    return build
+
+
+def _cifar_lt(name: str, imbalance: int) -> Callable[[str | None, int | None], Benchmark]:
+    """Return what builds CIFAR-100-LT with this ratio of the largest to the smallest class."""
+
+    def build(data: str | None, image_size: int | None) -> Benchmark:
+        folder = _data_folder(name, data, "cifar100")
+        return Benchmark(
+            name=name,
+            image_size=image_size or 32,
+            channels=3,
+            mean=CIFAR_MEAN,
+            std=CIFAR_STD,
+            sources={split: partial(open_cifar100_lt, folder, imbalance, split) for split in SPLITS},
+            class_groups=_cifar_groups,
+            augmentation=replace(photo_augmentation(image_size or 32), jitter=0.0),  # as LDAM's code
+            shared_classes=True,
         )
 
     return build
@@ -227,5 +263,6 @@ BENCHMARKS: Mapping[str, Callable[[str | None, int | None], Benchmark]] = {
     "omniglot-one-shot": _omniglot_one_shot,
     "cifar-fs": _cifar("cifar-fs", "cifar_fs.json"),
     "fc100": _cifar("fc100", "fc100.json"),
+    **{name: _cifar_lt(name, imbalance) for name, imbalance in IMBALANCES.items()},
     "folder": _folder,
 }

@@ -6,6 +6,7 @@ from rayfs.errors import InputError
 
 OBJECTIVES = (
     "cross-entropy", "rfs-simple", "rfs-distill", "skd-gen0", "skd-gen1", "ier-gen0", "ier-distill", "cosine",
+    "balanced-softmax",
 )  # fmt: skip
 PRECISIONS = ("auto", "float32", "bf16")
 SAMPLERS = ("uniform", "square-root", "class-aware")
@@ -17,19 +18,26 @@ class PretrainConfig:
     """Settings of embedding learning. None: the published value for the objective and the benchmark (`recipes.py`)."""
 
     objective: str = "cross-entropy"
-    """What is minimised: cross-entropy, rfs-simple, rfs-distill, skd-gen0, skd-gen1, ier-gen0, ier-distill or cosine
-    (papers and equations: rayfs/pretraining/OBJECTIVE.py)."""
+    """What is minimised: cross-entropy, rfs-simple, rfs-distill, skd-gen0, skd-gen1, ier-gen0, ier-distill, cosine
+    or balanced-softmax (papers and equations: rayfs/pretraining/OBJECTIVE.py)."""
     teacher: str | None = None
     """Checkpoint of the generation before (.safetensors, .pth, or a name in the package): rfs-distill, skd-gen1 and
     ier-distill need one."""
+    init: str | None = None
+    """Checkpoint that the backbone starts from (.safetensors, .pth, or a name in the package), whatever its classes;
+    heads start fresh. Compositional knowledge transfer starts from ImageNet on Places-LT."""
     epochs: int | None = None
     """Passes over the base set (RFS: 90 on CIFAR, 100 mini, 60 tiered; SKD and IER: 65, tiered 60; SKD gen1: 65, FC100
-    and mini 8; cosine: 90)."""
+    and mini 8; cosine: 90, CIFAR-100-LT 200, Places-LT 10)."""
     batch: int | None = None
     """Images a step over all workers, before an objective makes several views of each (RFS, SKD: 64; IER: 64, as on
-    CIFAR and in the re-runs behind Label Hallucination; its own code has 32 on mini and tiered; cosine: 512)."""
+    CIFAR and in the re-runs behind Label Hallucination; its own code has 32 on mini and tiered; cosine: 512,
+    CIFAR-100-LT and Places-LT 128)."""
     lr: float | None = None
-    """Learning rate at the start (RFS, SKD gen0, IER: 0.05; SKD gen1: 0.001; cosine: 0.2 at batch 512)."""
+    """Learning rate at the start (RFS, SKD gen0, IER: 0.05; SKD gen1: 0.001; cosine: 0.2 at batch 512, CIFAR-100-LT
+    0.1, Places-LT 0.001)."""
+    head_lr: float | None = None
+    """Learning rate of the heads at the start, where it differs from the backbone's (cosine on Places-LT: 0.1)."""
     schedule: str | None = None
     """step (RFS, SKD, IER) or cosine (to 0, epoch by epoch; the cosine classifier)."""
     lr_decay: float | None = None
@@ -39,8 +47,8 @@ class PretrainConfig:
     on FC100, 5 of 8 on mini)."""
     momentum: float = 0.9
     """Of SGD (RFS; SKD and IER inherit it)."""
-    weight_decay: float = 5e-4
-    """L2 penalty (RFS, SKD, IER, cosine)."""
+    weight_decay: float | None = None
+    """L2 penalty (5e-4: RFS, SKD, IER, cosine; 2e-4: CIFAR-100-LT, LDAM's code)."""
     sampler: str | None = None
     """uniform (each image once an epoch: RFS, SKD, IER), square-root (classes by the root of their size: cosine) or
     class-aware (classes equally often)."""
@@ -64,9 +72,10 @@ class PretrainConfig:
     contrast_temperature: float | None = None
     """IER: τ of the contrast (1: released code)."""
     initial_scale: float | None = None
-    """cosine: start of the learnable scale s (16: compositional knowledge transfer, section 4)."""
+    """cosine, balanced-softmax: start of the learnable scale s (16: compositional knowledge transfer, section 4)."""
     validation_n_way: int = 5
-    """Classes of the validation episodes that choose the epoch (ours)."""
+    """Classes of the validation episodes that choose the epoch (ours). Long-tailed benchmarks have none: there the
+    accuracy of the trained classifier on validation images chooses, as the mean over classes."""
     validation_n_shot: int = 1
     """Support images a class of the validation episodes (ours)."""
     validation_episodes: int = 200
@@ -88,7 +97,7 @@ class PretrainConfig:
             value = getattr(self, name)
             if value is not None and value < minimum:
                 raise InputError(f"{_flag(name)} is {value}; expected at least {minimum}")
-        for name in ("lr", "lr_decay", "temperature", "contrast_temperature", "initial_scale"):
+        for name in ("lr", "head_lr", "lr_decay", "temperature", "contrast_temperature", "initial_scale"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise InputError(f"{_flag(name)} is {value}; expected a positive number")

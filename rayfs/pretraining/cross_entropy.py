@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rayfs.backbones.heads import linear
 from rayfs.backbones.registry import n_features
-from rayfs.benchmarks.augmentation import ViewParameters, apply_views, draw_views, normalize
+from rayfs.benchmarks.augmentation import ViewParameters, apply_views, constant, draw_views, normalize
 from rayfs.benchmarks.registry import Benchmark
 from rayfs.pretraining.objective import Networks, Outcome, accuracy
 
@@ -28,6 +28,9 @@ class CrossEntropy:
         rotations: make every 90-degree turn of a class another class, as is usual on Omniglot.
         generator: initial weights of the classifier, on the CPU.
         head: (n_features, n_outputs, generator) -> the classifier.
+        log_prior: log n_c of each class, which the loss adds to the logits (balanced softmax); none without.
+
+    `log_prior` with `rotations` raises ValueError.
     """
 
     def __init__(
@@ -39,7 +42,11 @@ class CrossEntropy:
         *,
         generator: torch.Generator,
         head: Callable[[int, int, torch.Generator], nn.Module] = linear,
+        log_prior: tuple[float, ...] = (),
     ) -> None:
+        if log_prior and (rotations or len(log_prior) != n_classes):
+            raise ValueError(f"expected a log_prior of {n_classes} classes and no rotations, got {len(log_prior)}")
+        self._log_prior = log_prior
         self._benchmark, self._n_classes, self._rotations = benchmark, n_classes, rotations
         n_outputs = n_classes * (N_ROTATIONS if rotations else 1)
         self.networks = Networks(backbone, {"classifier": head(n_features(backbone), n_outputs, generator)})
@@ -65,9 +72,12 @@ class CrossEntropy:
         rows_N: Tensor,
         draws: ViewParameters,
     ) -> Outcome:
-        """Return the mean cross-entropy."""
+        """Return the mean cross-entropy; the accuracy is that of the logits as they are used later, without prior."""
         labels = rotated_labels(labels_N, self._n_classes) if self._rotations else labels_N
-        ce = F.cross_entropy(outputs["classifier"], labels)
+        logits = outputs["classifier"]
+        if self._log_prior:
+            logits = logits + constant(self._log_prior, logits.device, logits.dtype)
+        ce = F.cross_entropy(logits, labels)
         return Outcome(loss=ce, parts={"ce": ce.detach()}, accuracy=accuracy(outputs["classifier"], labels))
 
     def state(self) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from rayfs.benchmarks.registry import Benchmark, open_benchmark
 from rayfs.benchmarks.tables import ImageTable, cache_folder, load_table, open_table
 from rayfs.errors import InputError
 from rayfs.pretraining.config import PretrainConfig
+from rayfs.pretraining.initial import stage_initial
 from rayfs.pretraining.recipes import resolve
 from rayfs.pretraining.teacher import load_teacher, stage_teacher
 from rayfs.pretraining.training_state import read_state, refuse_other, state_path
@@ -48,6 +49,10 @@ class TrainingPlan:
     """The teacher's weights in the cache, named by their hash."""
     teacher_hash: str | None
     """Of all weights of the teacher."""
+    init: Path | None = None
+    """The weights that the backbone starts from, in the cache."""
+    init_hash: str | None = None
+    """Of those weights."""
     command: str
 
     @property
@@ -60,7 +65,7 @@ class TrainingPlan:
             "base_table": self.base,
             "validation_table": self.validation,
             "backbone": self.backbone,
-            "training": {**asdict(self.config), "teacher": self.teacher_hash},
+            "training": {**asdict(self.config), "teacher": self.teacher_hash, "init": self.init_hash},
             "workers": self.n_workers,
             "device": self.device_type,
         }
@@ -97,6 +102,11 @@ def plan_training(
         InputError: wrong names, data, teacher or place.
     """
     opened = open_benchmark(benchmark, data, image_size)
+    if opened.shared_classes and (base_classes or validation_classes):
+        raise InputError(
+            f"--base-classes and --validation-classes choose classes, but those of {opened.name} are the same in every "
+            "split; drop the flags"
+        )
     opened = restrict(opened, base_classes, validation_classes, "validation", "--validation-classes")
     config = resolve(config, opened.name)
     assert config.batch is not None, "it is resolved"
@@ -109,15 +119,19 @@ def plan_training(
         raise InputError(
             f"benchmark '{opened.name}' has no validation classes, which choose the epoch to keep; add some"
         )
-    create_backbone(backbone, opened.channels, opened.image_size, torch_generator(config.seed, "backbone"))
+    network = create_backbone(backbone, opened.channels, opened.image_size, torch_generator(config.seed, "backbone"))
     make_folder(out)
     cache = cache_folder()
     sources = [opened.source(split, cache) for split in ("base", "validation")]  # both before any image is decoded
     base, validation = (
         load_table(source, cache, channels=opened.channels, image_size=opened.image_size) for source in sources
     )
-    validation_protocol(config, validation)  # refuses what does not fit now, not after the first epoch
-    teacher, teacher_hash = None, None
+    if not opened.shared_classes:
+        validation_protocol(config, validation)  # refuses what does not fit now, not after the first epoch
+    teacher, teacher_hash, init, init_hash = None, None, None, None
+    if config.init:
+        init, init_hash, report = stage_initial(config.init, backbone, network, cache)
+        print(f"init: {report}")
     if config.teacher:
         networks, report = load_teacher(config.teacher, config.objective, backbone, opened, len(base.class_names))
         print(f"teacher: {report}")
@@ -125,6 +139,7 @@ def plan_training(
     return TrainingPlan(
         benchmark=opened, backbone=backbone, config=config, base=base.fingerprint, validation=validation.fingerprint,
         cache_dir=cache, out=out.resolve(), n_workers=n_workers, teacher=teacher, teacher_hash=teacher_hash,
+        init=init, init_hash=init_hash,
         command=shlex.join(["python", *command]),
     )  # fmt: skip
 
@@ -136,9 +151,12 @@ def describe(plan: TrainingPlan) -> str:
     settings = {name: value for name, value in asdict(plan.config).items() if value is not None and value is not False}
     for name in ("objective", "precision"):
         del settings[name]
+    validated = f"{len(validation.class_names)} validation classes"
+    if benchmark.shared_classes:
+        validated = f"{len(validation):,} validation images of {len(validation.class_names)} of them"
     return (
         f"{plan.config.objective}: {plan.backbone} on {benchmark.name}, {len(base):,} base images of "
-        f"{len(base.class_names)} classes, {len(validation.class_names)} validation classes, "
+        f"{len(base.class_names)} classes, {validated}, "
         f"{benchmark.image_size} px, {workers}, {plan.device_type}, {plan.config.precision}\n"
         + ", ".join(f"{name} {_plain(value)}" for name, value in settings.items())
     )

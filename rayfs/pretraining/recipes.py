@@ -15,7 +15,9 @@ from typing import Any
 from rayfs.errors import InputError
 from rayfs.pretraining.config import PretrainConfig
 
-STEP_SCHEDULE = {"batch": 64, "lr": 0.05, "schedule": "step", "lr_decay": 0.1, "sampler": "uniform"}
+STEP_SCHEDULE = {
+    "batch": 64, "lr": 0.05, "weight_decay": 5e-4, "schedule": "step", "lr_decay": 0.1, "sampler": "uniform",
+}  # fmt: skip
 """RFS, SKD gen0 and IER."""
 
 RFS_EPOCHS: dict[str, dict[str, Any]] = {
@@ -41,9 +43,20 @@ SKD_GEN1_ELSEWHERE = {"epochs": 65, "decay_at": (60 / 65,), "gamma": 0.1}
 IER = {"gamma": 1.0, "negatives": 6400, "memory_momentum": 0.99, "contrast_temperature": 1.0}
 
 COSINE = {
-    "epochs": 90, "batch": 512, "lr": 0.2, "schedule": "cosine", "initial_scale": 16.0, "sampler": "square-root",
+    "epochs": 90, "batch": 512, "lr": 0.2, "weight_decay": 5e-4, "schedule": "cosine", "initial_scale": 16.0,
+    "sampler": "square-root",
 }  # fmt: skip
 """Stage 1 of compositional knowledge transfer on ImageNet-LT with a ResNeXt-50."""
+
+_CIFAR100_LT = {"epochs": 200, "batch": 128, "lr": 0.1, "weight_decay": 2e-4}
+"""LDAM's code (Cao et al., NeurIPS 2019) for ResNet-32, with the cosine schedule of compositional knowledge transfer
+instead of its warm-up and two steps."""
+
+LONG_TAIL: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("cifar100-lt", "cifar100-lt-50", "cifar100-lt-10"), _CIFAR100_LT),
+    "places-lt": {"epochs": 10, "batch": 128, "lr": 0.001, "head_lr": 0.1},
+}
+"""How `cosine` and `balanced-softmax` differ from `COSINE`; places-lt: ResNet-152 from ImageNet (--init)."""
 
 SPECIFIC: dict[str, tuple[str, ...]] = {
     "cross-entropy": ("rotations",),
@@ -57,6 +70,7 @@ SPECIFIC: dict[str, tuple[str, ...]] = {
         "kd_weight",
     ),
     "cosine": ("initial_scale",),
+    "balanced-softmax": ("initial_scale",),
 }  # fmt: skip
 """The fields of PretrainConfig that only some objectives have."""
 
@@ -79,7 +93,9 @@ def recipe(objective: str, benchmark: str) -> dict[str, Any]:
         case "ier-distill":
             return {**turned, **IER, "temperature": 4.0, "ce_weight": 1.0, "kd_weight": 1.0}
         case "cosine":
-            return dict(COSINE)
+            return {**COSINE, **LONG_TAIL.get(benchmark, {})}
+        case "balanced-softmax":  # every image once: the class counts are in the loss
+            return {**COSINE, **LONG_TAIL.get(benchmark, {}), "sampler": "uniform"}
     raise AssertionError(f"no recipe for {objective}")
 
 
@@ -113,6 +129,8 @@ def resolve(config: PretrainConfig, benchmark: str) -> PretrainConfig:
             f"--objective {config.objective} distils from a teacher; give --teacher CHECKPOINT, made by "
             f"--objective {TEACHERS[config.objective]}"
         )
+    if config.init and config.objective == "skd-gen1":
+        raise InputError(f"--init is {config.init} but --objective skd-gen1 starts from its teacher; drop --init")
     filled = {name: value for name, value in published.items() if getattr(config, name) is None}
     return replace(config, **filled)
 

@@ -43,6 +43,11 @@ def create_objective(
                 return IerGen0(backbone, benchmark, n_classes, len(base), **settings(*CONTRAST), generator=generator)
             case "cosine":
                 return cosine(backbone, benchmark, n_classes, **settings("initial_scale"), generator=generator)
+            case "balanced-softmax":
+                counts = base.class_counts().tolist()
+                return cosine(
+                    backbone, benchmark, n_classes, **settings("initial_scale"), counts=counts, generator=generator
+                )
     else:
         match config.objective:
             case "rfs-distill":

@@ -19,12 +19,12 @@ from rayfs.backbones.checkpoints import save_checkpoint
 from rayfs.backbones.registry import create_backbone
 from rayfs.benchmarks.tables import ImageTable
 from rayfs.engine.progress import WorkProgress
-from rayfs.pretraining.config import PretrainConfig
+from rayfs.pretraining.initial import load_initial
 from rayfs.pretraining.objective import Networks
 from rayfs.pretraining.plan import TrainingPlan, finished_before
 from rayfs.pretraining.registry import create_objective
 from rayfs.pretraining.teacher import load_staged_teacher
-from rayfs.pretraining.train import EpochReport, Team, Trainer, learning_rate, validate
+from rayfs.pretraining.train import EpochReport, Team, Trainer, learning_rate, validate, validate_classifier
 from rayfs.pretraining.training_state import TrainingState, read_state, refuse_other, state_path, write_state
 from rayfs.provenance import git_commit, versions
 from rayfs.randomness import torch_generator
@@ -65,8 +65,11 @@ def train(
         trained_s = time.monotonic() - started
         if team.rank > 0:
             continue
-        trainer.backbone.eval()
-        accuracies = validate(trainer.backbone, plan.benchmark, validation, config, device)
+        networks = trainer.objective.networks.eval()
+        if plan.benchmark.shared_classes:
+            accuracies = validate_classifier(networks, base.class_names, plan.benchmark, validation, config, device)
+        else:
+            accuracies = validate(networks.backbone, plan.benchmark, validation, config, device)
         report = EpochReport(
             epoch=epoch, learning_rate=learning_rate(config, epoch), loss=loss, parts=parts,
             train_accuracy=train_accuracy, validation_accuracy=float(accuracies.mean()),
@@ -75,13 +78,14 @@ def train(
         )  # fmt: skip
         curve.append(report)
         keeper.keep(curve)
-        say(f"{_line(report, config, kept=best_epoch(curve) is report)} | {progress.line()}")
+        say(f"{_line(report, plan, kept=best_epoch(curve) is report)} | {progress.line()}")
         on_epoch(curve)
     if team.rank == 0:
         keeper.finish(curve)
         on_epoch(curve)
         best = best_epoch(curve)
-        say(f"kept epoch {best.epoch}: {100 * best.validation_accuracy:.2f} on validation classes, {plan.out}")
+        what = "images" if plan.benchmark.shared_classes else "classes"
+        say(f"kept epoch {best.epoch}: {100 * best.validation_accuracy:.2f} on validation {what}, {plan.out}")
 
 
 class Keeper:
@@ -148,9 +152,7 @@ def sidecar(plan: TrainingPlan, curve: Sequence[EpochReport], device: torch.devi
         "command": plan.command,
         "kept_epoch": best.epoch,
         "validation": {
-            "n_way": config.validation_n_way,
-            "n_shot": config.validation_n_shot,
-            "episodes": config.validation_episodes,
+            **_validation_protocol(plan),
             "accuracy": best.validation_accuracy,
             "half_width": best.validation_half_width,
         },
@@ -163,6 +165,17 @@ def sidecar(plan: TrainingPlan, curve: Sequence[EpochReport], device: torch.devi
     }
 
 
+def _validation_protocol(plan: TrainingPlan) -> dict[str, Any]:
+    if plan.benchmark.shared_classes:
+        return {"measure": "top-1 accuracy of the classifier, mean over the classes that have validation images"}
+    config = plan.config
+    return {
+        "n_way": config.validation_n_way,
+        "n_shot": config.validation_n_shot,
+        "episodes": config.validation_episodes,
+    }
+
+
 def _say_nothing(line: str) -> None:
     """Be one of the workers that do not speak."""
 
@@ -171,6 +184,8 @@ def _trainer(plan: TrainingPlan, base: ImageTable, device: torch.device, team: T
     config, benchmark = plan.config, plan.benchmark
     generator = torch_generator(config.seed, "backbone")
     backbone = create_backbone(plan.backbone, benchmark.channels, benchmark.image_size, generator)
+    if plan.init is not None:
+        load_initial(plan.init, plan.backbone, backbone, plan.init_hash)
     teacher = None
     if plan.teacher is not None:
         teacher = load_staged_teacher(plan.teacher, config.objective, plan.backbone, benchmark, base, plan.teacher_hash)
@@ -178,12 +193,15 @@ def _trainer(plan: TrainingPlan, base: ImageTable, device: torch.device, team: T
     return Trainer(create_objective(config, backbone, teacher, benchmark, base), base, config, device, team)
 
 
-def _line(report: EpochReport, config: PretrainConfig, kept: bool) -> str:
+def _line(report: EpochReport, plan: TrainingPlan, kept: bool) -> str:
+    config = plan.config
+    measure = f"{config.validation_n_way}-way {config.validation_n_shot}-shot"
+    if plan.benchmark.shared_classes:
+        measure = "mean over classes"
     parts = " ".join(f"{name} {value:.3f}" for name, value in report.parts.items()) if len(report.parts) > 1 else ""
     return (
         f"epoch {report.epoch}/{config.epochs} | loss {report.loss:.3f}{f' ({parts})' if parts else ''} | "
         f"base {100 * report.train_accuracy:.1f} | "
-        f"validation {config.validation_n_way}-way {config.validation_n_shot}-shot "
-        f"{100 * report.validation_accuracy:.2f} ± {100 * report.validation_half_width:.2f}"
+        f"validation {measure} {100 * report.validation_accuracy:.2f} ± {100 * report.validation_half_width:.2f}"
         f"{' (best so far, saved)' if kept else ''} | {report.seconds:.0f} s"
     )

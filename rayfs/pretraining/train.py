@@ -7,7 +7,7 @@ stops after an epoch and goes on later, or elsewhere, gives the weights of train
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -22,9 +22,9 @@ from rayfs.benchmarks.tables import ImageTable
 from rayfs.engine.bank import embed_table
 from rayfs.errors import InputError
 from rayfs.pretraining.config import PretrainConfig
-from rayfs.pretraining.objective import Objective
+from rayfs.pretraining.objective import Networks, Objective
 from rayfs.pretraining.sampling import epoch_rows
-from rayfs.pretraining.validation import few_shot_accuracy, validation_protocol
+from rayfs.pretraining.validation import class_accuracy, few_shot_accuracy, validation_protocol
 from rayfs.randomness import torch_generator
 
 CHECK_EVERY = {"cpu": 1, "cuda": 50}
@@ -48,7 +48,7 @@ class EpochReport:
     train_accuracy: float
     """Fraction of augmented base images classified correctly, as they were seen."""
     validation_accuracy: float
-    """Mean fraction over the validation episodes."""
+    """Mean fraction over the validation episodes, or over the classes of a long-tailed benchmark."""
     validation_half_width: float
     """Of its 95% interval (normal)."""
     seconds: float
@@ -110,9 +110,11 @@ class Trainer:
         self._trained: nn.Module = networks
         if team.size > 1:
             self._trained = DistributedDataParallel(networks, device_ids=[device] if device.type == "cuda" else None)
+        assert config.weight_decay is not None, "the configuration is resolved"
         self._optimizer = torch.optim.SGD(
-            networks.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
-        )
+            parameter_groups(networks, config), lr=config.lr, momentum=config.momentum,
+            weight_decay=config.weight_decay, fused=True,
+        )  # fmt: skip
         self._autocast = config.precision == "bf16"
 
     @property
@@ -152,7 +154,7 @@ class Trainer:
 
     def _start_epoch(self, epoch: int) -> None:
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, epoch)
+            group["lr"] = learning_rate(self.config, epoch) * group["lr_factor"]
         stream = "dropout" if self._team.rank == 0 else f"dropout, worker {self._team.rank}"
         set_generator(self._trained, torch_generator(self.config.seed, stream, epoch, self._device))
         reset_ramp(self._trained, (epoch - 1) * self.steps_per_epoch)
@@ -232,6 +234,20 @@ class Trainer:
         self.objective.load_state(parts["objective"])
 
 
+def parameter_groups(networks: Networks, config: PretrainConfig) -> list[dict[str, Any]]:
+    """Return the optimiser's groups: all parameters, or with `head_lr` the backbone's and those of the heads.
+
+    `lr_factor` is what the learning rate of the epoch is multiplied with.
+    """
+    if config.head_lr is None:
+        return [{"params": list(networks.parameters()), "lr_factor": 1.0}]
+    assert config.lr is not None, "the configuration is resolved"
+    return [
+        {"params": list(networks.backbone.parameters()), "lr_factor": 1.0},
+        {"params": list(networks.heads.parameters()), "lr_factor": config.head_lr / config.lr},
+    ]
+
+
 def image_reader(table: ImageTable, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Return what gets the images (N, H, W, C) uint8 of `rows` (N,) on `device` onto it.
 
@@ -265,12 +281,53 @@ def validate(
     Raises:
         InputError: a feature is not finite.
     """
-    features = embed_table(
-        table, backbone, lambda images: normalize(plain_view(images), benchmark.mean, benchmark.std), device
+    features = _embed(table, backbone, benchmark, config, device, "features")
+    return few_shot_accuracy(features, table, validation_protocol(config, table), config.validation_episodes)
+
+
+def validate_classifier(
+    networks: Networks,
+    class_names: Sequence[str],
+    benchmark: Benchmark,
+    table: ImageTable,
+    config: PretrainConfig,
+    device: torch.device,
+) -> np.ndarray:
+    """Return the top-1 accuracy (n_classes of `table`,) of the trained classifier on the images of each class.
+
+    Arguments:
+        networks: with the head "classifier", in eval mode.
+        class_names: of the classifier's outputs; those of `table` are among them.
+
+    Raises:
+        InputError: a logit is not finite.
+    """
+    logits = _embed(table, ClassifierLogits(networks), benchmark, config, device, "logits")
+    return class_accuracy(logits[:, : len(class_names)], class_names, table)
+
+
+class ClassifierLogits(nn.Module):
+    """The backbone with its classifier: images -> logits."""
+
+    def __init__(self, networks: Networks) -> None:
+        super().__init__()
+        self._networks = networks
+        self.train(networks.training)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, n_outputs)."""
+        return self._networks(images)["classifier"]
+
+
+def _embed(
+    table: ImageTable, module: nn.Module, benchmark: Benchmark, config: PretrainConfig, device: torch.device, what: str
+) -> np.ndarray:
+    values = embed_table(
+        table, module, lambda images: normalize(plain_view(images), benchmark.mean, benchmark.std), device
     )
-    n_bad = int((~np.isfinite(features).all(axis=1)).sum())
+    n_bad = int((~np.isfinite(values).all(axis=1)).sum())
     if n_bad:
         raise InputError(
-            f"the features of {n_bad} of {len(features)} validation images are not finite; lower --lr ({config.lr})"
+            f"the {what} of {n_bad} of {len(values)} validation images are not finite; lower --lr ({config.lr})"
         )
-    return few_shot_accuracy(features, table, validation_protocol(config, table), config.validation_episodes)
+    return values

@@ -1,4 +1,9 @@
-"""Few-shot accuracy of a frozen embedding on validation classes: what chooses the epoch to keep."""
+"""What chooses the epoch to keep: few-shot accuracy of a frozen embedding on validation classes.
+
+On long-tailed benchmarks, whose splits share their classes: top-1 accuracy of the classifier on validation images.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -51,3 +56,15 @@ def few_shot_accuracy(features: np.ndarray, table: ImageTable, protocol: Protoco
         predicted = (unit[episode.query_rows.ravel()] @ weights.T + intercepts).argmax(axis=1)
         accuracies[index] = (predicted == np.repeat(labels, protocol.n_query)).mean()
     return accuracies
+
+
+def class_accuracy(logits: np.ndarray, class_names: Sequence[str], table: ImageTable) -> np.ndarray:
+    """Return the top-1 accuracy, a fraction, of each class of `table` (n_classes of `table`,).
+
+    Arguments:
+        logits: (N, C) of all images of `table`, over the classes `class_names`.
+    """
+    position = {name: index for index, name in enumerate(class_names)}
+    expected = np.array([position[name] for name in table.class_names])[table.labels]
+    right = (logits.argmax(axis=1) == expected).astype(np.float64)
+    return np.add.reduceat(right, table.offsets[:-1]) / table.class_counts()
