@@ -1,0 +1,1 @@
+"""Long-tailed recognition by compositional knowledge transfer: classifiers made of a trained head, without training."""

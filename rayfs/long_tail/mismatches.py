@@ -1,0 +1,16 @@
+"""How well prototypes and classifier agree (table 8). C classes, D features."""
+
+import numpy as np
+
+from rayfs.backbones.heads import l2_normalize
+from rayfs.long_tail.centres import ClassCentres
+
+
+def mismatched(centres: ClassCentres) -> np.ndarray:
+    """Return which classes have a prototype that is closer, by cosine, to another class's weights, (C,) bool.
+
+    The paper's appendix counts them over all classes; callers count those of a group, too. Where another is exactly as
+    close as the class's own, they agree.
+    """
+    cosines_CC = l2_normalize(centres.prototypes_CD) @ l2_normalize(centres.weights_CD).T
+    return (cosines_CC.amax(1) > cosines_CC.diagonal()).numpy()
