@@ -35,10 +35,10 @@ class StageClock:
             torch.cuda.synchronize(self._device)
         return time.perf_counter(), self._read_cpu_s()
 
-    def add(self, name: str, since: tuple[float, float]) -> None:
-        """Count what passed since `now()` for stage `name`."""
+    def add(self, name: str, since: tuple[float, float], wall: bool = True) -> None:
+        """Count what passed since `now()` for stage `name`, the wall seconds only if `wall`."""
         wall_s, cpu_s = self.now()
-        self.wall_s[name] += wall_s - since[0]
+        self.wall_s[name] += (wall_s - since[0]) * wall
         self.cpu_s[name] += cpu_s - since[1]
 
 
@@ -56,12 +56,16 @@ def timed_by(clock: StageClock) -> Iterator[None]:
 
 
 @contextmanager
-def stage(name: str) -> Iterator[None]:
-    """Count the block, which contains no other stage, for stage `name` of whichever clock there is."""
+def stage(name: str, wall: bool = True) -> Iterator[None]:
+    """Count the block, which contains no other stage, for stage `name` of whichever clock there is.
+
+    Arguments:
+        wall: count its wall seconds, too, and not only those of processors.
+    """
     clock = _clock.get()
     if clock is None:
         yield
         return
     since = clock.now()
     yield
-    clock.add(name, since)
+    clock.add(name, since, wall)

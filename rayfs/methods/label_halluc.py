@@ -20,7 +20,7 @@ from rayfs.engine.distillation import distillation_loss
 from rayfs.engine.stages import stage
 from rayfs.methods.base_rows import base_logits, episode_rows, top_base
 from rayfs.methods.configs import LabelHallucConfig
-from rayfs.methods.finetuning import Batch, finetune, make_network, step
+from rayfs.methods.finetuning import Batch, Step, finetune, make_network, step
 from rayfs.methods.frozen import classify, support_classifier
 from rayfs.methods.method import Solution, Task, World
 from rayfs.randomness import EpisodeRandomness
@@ -41,17 +41,28 @@ class LabelHallucination:
             rows = episode_rows(world.bank, config, randomness, labels_NK)
         with stage("sampling"):
             network = make_network(task, world, randomness, config, classifier)
-        hallucinate = partial(hallucinated_logits, world, classifier, labels_NK, config.pseudo_label_view)
-
-        def loss(batch: Batch, features_BD: Tensor, head: nn.Module) -> Tensor:
-            assert isinstance(head, LinearHead)
-            logits_BK = base_head_logits(features_BD, head, config.base_gradient)
-            return distillation_loss(logits_BK, hallucinate(batch), config.temperature)
-
-        take_step = partial(step, config=config, base_loss=loss, base_weight=config.lambda_kl)
+        take_step = hallucinating_step(world, classifier, labels_NK, config)
         solution = finetune(task, world, randomness, config, network, rows, config.base_batch, take_step)
         with stage("pseudo-labels"):
             return replace(solution, top_base=top_base(labels_NK, rows))
+
+
+def hallucinating_step(
+    world: World, classifier: tuple[Tensor, Tensor], labels_NK: Tensor, config: LabelHallucConfig
+) -> Step:
+    """Return what takes one step on base images with hallucinated labels and on the support.
+
+    Arguments:
+        labels_NK: the classifier's logits of all base images as they are.
+    """
+    hallucinate = partial(hallucinated_logits, world, classifier, labels_NK, config.pseudo_label_view)
+
+    def loss(batch: Batch, features_BD: Tensor, head: nn.Module) -> Tensor:
+        assert isinstance(head, LinearHead)
+        logits_BK = base_head_logits(features_BD, head, config.base_gradient)
+        return distillation_loss(logits_BK, hallucinate(batch), config.temperature)
+
+    return partial(step, config=config, base_loss=loss, base_weight=config.lambda_kl)
 
 
 @torch.no_grad()

@@ -1,0 +1,1 @@
+"""The naive recipe: what the engine is measured and tested against."""
