@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from rayfs.backbones.pickle_scan import Unreasonable, refuse_unreasonable
 from rayfs.errors import InputError
 
 PICKLE_SUFFIXES = (".pth", ".pt")
@@ -23,6 +24,9 @@ SAFETENSORS_SUFFIX = ".safetensors"
 
 STATE_KEYS = ("model", "state_dict", "params")
 """Where training scripts put the state dict beside their options and epoch counters."""
+
+_N_LEGACY_PICKLES = 5
+"""Of a file without an archive: magic number, protocol, system, content, keys of the storages."""
 
 
 def read_bytes(path: Path) -> bytes:
@@ -54,6 +58,7 @@ def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
             raise _not_a_checkpoint(path, "safetensors file", error) from error
     else:
         _refuse_compressed(data, path)
+        _refuse_unreasonable(data, path)
         tensors = _state_dict_in(_unpickle_safely(data, path), path)
     _refuse_odd_tensors(tensors, path)
     return tensors
@@ -84,6 +89,24 @@ def _refuse_compressed(data: bytes, path: Path) -> None:
             f"checkpoint {path} is compressed: {len(data):,} bytes that unpack to {n_bytes:,}; save it with "
             "torch.save, which does not compress"
         )
+
+
+def _refuse_unreasonable(data: bytes, path: Path) -> None:
+    """Refuse pickles that could keep the loader busy for ever; those it would refuse itself are left to it."""
+    try:
+        if data.startswith(b"PK"):
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                for name in archive.namelist():
+                    if name.endswith("data.pkl"):
+                        refuse_unreasonable(archive.read(name))
+        else:
+            refuse_unreasonable(data, _N_LEGACY_PICKLES)
+    except Unreasonable as error:
+        raise InputError(f"checkpoint {path} holds {error}; save model.state_dict() alone") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # A damaged archive or pickle can raise anything.
+        raise _not_a_checkpoint(path, "PyTorch checkpoint", error) from error
 
 
 def _refuse_odd_tensors(tensors: dict[str, Tensor], path: Path) -> None:

@@ -1,5 +1,6 @@
 """Checkpoints that are broken or made to harm: loaded exactly, or refused with one message; nothing in them is run."""
 
+import argparse
 import io
 import json
 import os
@@ -7,6 +8,7 @@ import pickle
 import re
 import struct
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,22 @@ class Bomb:
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
         return os.mkdir, ("exploded",)
 
+
+def written(*opcodes: bytes) -> bytes:
+    """Write a pickle by hand, in the place of the tensors of a PyTorch file."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(pth({}))) as source, zipfile.ZipFile(buffer, "w") as target:
+        for entry in source.infolist():
+            content = b"\x80\x02" + b"".join(opcodes) + b"."
+            target.writestr(entry.filename, content if entry.filename.endswith("data.pkl") else source.read(entry))
+    return buffer.getvalue()
+
+
+TUPLES = b")q\0" + 60 * b"h\0\x86q\0" + b"q\1}h\1K\1s"
+"""A dictionary with one key: 60 tuples that hold the next one twice each, 2^60 steps to hash."""
+ODD_KEY = "a key of a dictionary that is neither a text nor a number of 8 bytes or less"
+ALONE = "; save model.state_dict() alone"
+MANY = f"holds a tuple of more than 1,000 items, those of tuples in it included{ALONE}"
 
 DAMAGED = "is not a safetensors file or is damaged ("
 AGAIN = "); copy or download it again, and check that a web page was not saved in its place"
@@ -138,6 +156,38 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
         safetensors.torch.save(conv4().state_dict() | {"layer4.1.running_var": torch.full((2,), float("inf"))}),
         "does not fit the backbone Conv4 (28 tensors); 1 with NaN or infinite values: layer4.1.running_var. ...",
     ),
+    "key of 2^60 tuples": (".pth", written(TUPLES), MANY),
+    "key of 2^60 tuples, old format": (".pt", pth({}, zipped=False).replace(b"}q\0", TUPLES), MANY),
+    "key of 2^60 tuples, bare pickle": (".pth", b"\x80\2" + TUPLES + b".", MANY),
+    "tuple in a tuple 10^5 times": (".pth", written(b")", 100_000 * b"\x85"), MANY),
+    "keys that are tuples": (".pth", pth({(1, 2): torch.ones(2)}), f"holds {ODD_KEY}{ALONE}"),
+    "keys of one hash": (
+        ".pth", written(b"}(", *(pickle.dumps(i * (2**61 - 1), 2)[2:-1] + b"K\0" for i in range(5, 50_000)), b"u"),
+        f"holds {ODD_KEY}{ALONE}",
+    ),
+    "tuples in a list that is counted": (
+        ".pth", written(b"ccollections\nCounter\n]", b"(K\1K\1\x86e", b"\x85R"),
+        f"holds a call with a list of more than texts and numbers{ALONE}",
+    ),
+    "call of a call": (
+        ".pth", written(
+            b"ctorch._tensor\n_rebuild_from_type_v2\n(ccollections\nCounter\nctorch\nTensor\n",
+            b"](K\1K\1\x86e\x85}tR",
+        ),
+        f"holds a call with a list of more than texts and numbers{ALONE}",
+    ),
+    "text of a list as the place of a tensor": (
+        ".pth", written(b"](K\1e\x85Q"),
+        f"holds a tensor's storage that is named by more than texts and numbers{ALONE}",
+    ),
+    "array of 10^12 bytes": (
+        ".pth", written(b"cbuiltins\nbytearray\n\x8a\6", (10**12).to_bytes(6, "little"), b"\x85R"),
+        f"holds more than 100 calls of functions, or memory, that no tensor needs{ALONE}",
+    ),
+    "100,000 calls": (
+        ".pth", written(b"(", 100_000 * b"cbuiltins\nset\nX\4\0\0\0abcd\x85R", b"l"),
+        f"holds more than 100 calls of functions, or memory, that no tensor needs{ALONE}",
+    ),
     "half a tensor": (
         ".pth", pth(conv4().state_dict() | {"layer1.0.bias": torch.zeros(1)}),
         "does not fit the backbone Conv4 (28 tensors); 1 of the wrong shape or type: layer1.0.bias (expected (2,) "
@@ -163,6 +213,22 @@ def test_a_hostile_checkpoint_is_refused_with_one_message_and_nothing_is_run(
     assert re.fullmatch(pattern, str(refusal.value)), str(refusal.value)
     assert not (tmp_path / "exploded").exists()
     assert same_state(backbone, conv4(1))
+
+
+def test_what_training_scripts_keep_beside_the_weights_is_no_harm(tmp_path: Path) -> None:
+    state = conv4().state_dict()
+    state["layer1.0.weight"].note = "an attribute"  # type: ignore[attr-defined]
+    beside = {
+        "opt": argparse.Namespace(betas=(0.9, 0.999), steps=[1, (2, 3)], names={"a"}, raw=b"ab", step=2**70),
+        "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"betas": (0.9, 0.99), "params": [0]}]},
+        "scheduler": {"milestones": Counter([60, 80]), "_last_lr": [0.1]},
+        "epoch": 90, "size": torch.Size([2, 3]), "type": torch.float16, "parameter": torch.nn.Parameter(torch.ones(2)),
+    }  # fmt: skip
+    for i, zipped in enumerate((True, False)):
+        (tmp_path / f"{i}.pth").write_bytes(pth({"model": state, **beside}, zipped))
+        backbone = conv4(1)
+        load_checkpoint(tmp_path / f"{i}.pth", backbone)
+        assert same_state(backbone, conv4())
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
