@@ -26,7 +26,7 @@ from rayfs.evaluation.episode_log import EpisodeLog
 from rayfs.evaluation.joint_summary import summarise_joint
 from rayfs.evaluation.progress import Progress
 from rayfs.evaluation.rows import Row
-from rayfs.evaluation.run_directory import EPISODE_MANIFEST, RunDirectory
+from rayfs.evaluation.run_directory import EPISODE_MANIFEST, RowsNotSavedError, RunDirectory
 from rayfs.evaluation.summary import looked_at, summarise
 from rayfs.evaluation.writer import ResultBuffer
 from rayfs.redaction import without_secrets
@@ -58,6 +58,7 @@ def evaluate(
 
     Raises:
         InputError: data or resources that only the cluster could tell are wrong.
+        RowsNotSavedError: the disk is full, or the location is lost; what was committed is safe.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after everything finished was committed.
     """
     refuse_other_episodes(experiment, wanted_rows(experiment, run))
@@ -66,7 +67,7 @@ def evaluate(
     if items:
         try:
             _run_missing(experiment, run, items, execution, cache_dir, log or EpisodeLog(None))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, RowsNotSavedError):
             again = without_secrets(shlex.join(command))
             print(f"\nstopped; {run.location} keeps what is finished. Resume with:\n  {again}", flush=True)
             raise

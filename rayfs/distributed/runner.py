@@ -6,6 +6,7 @@ call to an actor that waits for room to restart hangs.
 """
 
 import itertools
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ from typing import Any
 
 from rayfs.benchmarks.episodes import Episode
 from rayfs.distributed.data_task import task_cause
+from rayfs.distributed.deaths import memory_report
 from rayfs.distributed.worker import EpisodeWorker, WorkerSpec
 from rayfs.errors import InputError
 from rayfs.evaluation.rows import Row
@@ -121,6 +123,7 @@ class EpisodePool:
         self._later: list[Preparing] = []
         self._running: dict[Any, Running] = {}
         self._overdue: dict[Any, str] = {}
+        self._whereabouts: dict[Any, str] = {}
         self._n_workers, self._n_died_preparing = size.workers, 0
         self._waiting_since = time.monotonic()
         for _ in range(size.workers):
@@ -177,7 +180,7 @@ class EpisodePool:
     def _finish_preparing(self, reference) -> None:
         preparing = self._preparing.pop(reference)
         try:
-            self._ray.get(reference)
+            self._whereabouts[preparing.actor] = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             raise task_cause(error) from None
         except self._ray.exceptions.RayError as error:
@@ -204,7 +207,10 @@ class EpisodePool:
             rows = self._failed_rows(item, str(error))
             self._prepare(actor)  # perhaps it was restarted since, and has nothing loaded
         except self._ray.exceptions.RayError as error:
-            rows = self._failed_rows(item, overdue or f"the worker died: {error}")
+            reason = overdue or self._why_it_died(actor, error)
+            attempt = f"attempt {item.attempt} of {MAX_ATTEMPTS}"
+            _say(f"episode {item.episode.index}, {attempt}: {reason.splitlines()[0]}")
+            rows = self._failed_rows(item, reason)
             self._replace(actor, error)
             while self._idle:  # a lost node takes them, too, and each would cost an episode one of its attempts
                 self._prepare(self._idle.pop())
@@ -221,6 +227,12 @@ class EpisodePool:
         on_rows([row for row in rows if not (again and row.status == "failed")], not again)
         return [replace(item, methods=failed, attempt=item.attempt + 1)] if again else []
 
+    def _why_it_died(self, actor: Any, error: Exception) -> str:
+        if report := memory_report(self._whereabouts.pop(actor, "")):
+            return f"the worker was killed by Ray's memory monitor: {report}; lower --workers or --base-batch"
+        said = str(error).rstrip(". ")
+        return f"the worker died: {said}; if its node ran out of memory, lower --workers or --base-batch"
+
     def _replace(self, actor: Any, error: Exception, n_failed: int = 0) -> None:
         """Wait for a restarting actor behind a later `prepare`; one that will never restart gets a successor then."""
         pause_s = min(RESTART_PAUSE_S * 2**n_failed, LONGEST_PAUSE_S)
@@ -235,7 +247,7 @@ class EpisodePool:
         n_more = min(self._capacity() - self._n_workers, n_waiting - len(self._preparing) - len(self._idle))
         if n_more > 0:
             self._n_workers += n_more
-            print(f"nodes joined: {self._n_workers} workers", flush=True)
+            _say(f"nodes joined: {self._n_workers} workers")
             for _ in range(n_more):
                 self._prepare(self._new_actor())
 
@@ -272,9 +284,7 @@ class EpisodePool:
                 resources.get("CPU", 0)
                 for resources in (self._ray.available_resources(), self._ray.cluster_resources())
             )
-            print(
-                f"0 of {self._n_workers} workers ready; {free:g} of the cluster's {total:g} CPUs are free", flush=True
-            )
+            _say(f"0 of {self._n_workers} workers ready; {free:g} of the cluster's {total:g} CPUs are free")
 
     def _failed_rows(self, item: WorkItem, reason: str) -> list[Row]:
         return [
@@ -284,3 +294,8 @@ class EpisodePool:
             )
             for method in item.methods
         ]  # fmt: skip
+
+
+def _say(text: str) -> None:
+    """Print a line; on a terminal, below the progress line that stands there unfinished."""
+    print(f"\n{text}" if sys.stdout.isatty() else text, flush=True)

@@ -209,14 +209,15 @@ class RunDirectory:
         fresh = merge_rows({0: [row for row in rows if (row.episode, row.method) not in self._completed]})
         if not fresh:
             return 0
-        data = encode_part(fresh)
+        data, path = encode_part(fresh), self._storage.path(EPISODES)
         try:
             self._refuse_lost_lease()
             number = max(part_numbers(self._storage), default=-1) + 1
+            path = self._part_path(number)
             self._storage.write(part_name(number), data)
         except STORAGE_ERRORS as error:
             raise RowsNotSavedError(
-                f"{len(fresh)} rows are not saved to {self.location} ({_episodes_of(fresh)}): "
+                f"{len(fresh)} rows are not saved to {path}, {len(data):,} bytes ({_episodes_of(fresh)}): "
                 f"{without_secrets(str(error))}; earlier rows are safe; make room or restore the location, "
                 "then rerun the same command"
             ) from error

@@ -199,6 +199,6 @@ def explained(task: str) -> Iterator[None]:
         yield
     except STORAGE_ERRORS as error:
         raise InputError(
-            f"cannot {task}: {without_secrets(str(error))}; check that the location exists, that you may write there, "
-            "and, for a URI, the network and the credentials"
+            f"cannot {task}: {without_secrets(str(error))}; check that the location exists and has room, that you may "
+            "write there, and, for a URI, the network and the credentials"
         ) from error

@@ -80,7 +80,7 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[StandInActor]], Epis
         made = EpisodePool.__new__(EpisodePool)
         made.__dict__.update(
             _ray=StandInRay, _spec=SimpleNamespace(methods={"lr": {}}), _idle=[], _preparing={}, _later=[], _running={},
-            _overdue={}, _capacity=None, _asked_capacity=0.0, _timeout_s=None, _longest_s={},
+            _overdue={}, _whereabouts={}, _capacity=None, _asked_capacity=0.0, _timeout_s=None, _longest_s={},
             _n_workers=len(actors), _n_died_preparing=0,
             _waiting_since=time.monotonic(), _new_actor=lambda: actors[0],
         )  # fmt: skip
@@ -114,14 +114,16 @@ def test_a_lost_node_with_many_idle_workers_costs_an_episode_one_attempt(pool) -
     assert [(row.status, row.attempt) for row in rows] == [("ok", 2)]
 
 
-def test_an_episode_that_kills_its_worker_each_time_is_given_up(pool) -> None:
+def test_an_episode_that_kills_its_worker_each_time_is_given_up(pool, capsys) -> None:
     def poison(call: str) -> object:
         return ray.exceptions.ActorUnavailableError("gone", b"0" * 16) if call == "run" else "fine"
 
     rows: list[Row] = []
     pool([StandInActor(poison), StandInActor(poison)]).run(items(1), lambda new, done: rows.extend(new), lambda: None)
     assert [(row.status, row.attempt) for row in rows] == [("failed", MAX_ATTEMPTS)]
-    assert "the worker died" in rows[0].error
+    assert rows[0].error.startswith("the worker died: ") and "out of memory, lower --workers" in rows[0].error
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == MAX_ATTEMPTS and printed[0].startswith("episode 0, attempt 1 of 3: the worker died")
 
 
 def test_the_pool_grows_with_the_cluster_but_not_beyond_its_episodes(pool, monkeypatch, capsys) -> None:
