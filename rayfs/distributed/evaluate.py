@@ -100,7 +100,7 @@ def _run_missing(
             )
             spec = worker_spec(experiment, bank, activations, needed, cache_dir)
             pool = EpisodePool(spec, needed, execution.episode_timeout, capacity_of(execution, needed))
-            _solve(experiment, run, items, pool, log)
+            solve_items(experiment, run, items, pool, log)
 
 
 def wanted_rows(experiment: Experiment, run: RunDirectory) -> list[Row]:
@@ -202,9 +202,10 @@ def worker_spec(
     )
 
 
-def _solve(
+def solve_items(
     experiment: Experiment, run: RunDirectory, items: list[WorkItem], pool: EpisodePool, log: EpisodeLog
 ) -> None:
+    """Solve `items` by `pool`, which is closed, and pass every row on as it comes: to disk, log, metrics, progress."""
     n_episodes = len(experiment.episodes)
     shown = looked_at(list(experiment.methods), experiment.baseline)
     assert shown is not None, "an experiment has methods"

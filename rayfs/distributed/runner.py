@@ -92,11 +92,12 @@ class EpisodePool:
             None: the pool stays as large as it is.
         timeout_s: an episode that takes longer is taken from its worker, which is killed, and counts as a failed
             attempt; None: `HUNG` times the longest that its methods took so far, at least `HUNG_LEAST_S`.
+        worker: the class of the actors; another one where the pool itself is measured.
     """
 
     def __init__(
         self, spec: WorkerSpec, size: PoolSize, timeout_s: float | None = None,
-        capacity: Callable[[], int] | None = None,
+        capacity: Callable[[], int] | None = None, worker: type[EpisodeWorker] = EpisodeWorker,
     ) -> None:  # fmt: skip
         import ray
 
@@ -112,7 +113,7 @@ class EpisodePool:
 
         def new_actor() -> Any:
             name = f"episode-worker-{next(numbers)}"  # what the dashboard and `ray list actors` show
-            return ray.remote(EpisodeWorker).options(name=name, **options).remote(spec)
+            return ray.remote(worker).options(name=name, **options).remote(spec)
 
         self._new_actor = new_actor
         self._timeout_s = timeout_s

@@ -12,7 +12,7 @@ import torch
 
 from rayfs.benchmarks.augmentation import Augmentation
 from rayfs.benchmarks.episodes import Episode, Protocol
-from rayfs.benchmarks.tables import open_table
+from rayfs.benchmarks.tables import ImageTable, open_table
 from rayfs.distributed.backbone_spec import BackboneSpec
 from rayfs.distributed.metrics import GpuMemory
 from rayfs.engine.bank import open_bank
@@ -100,7 +100,7 @@ class EpisodeWorker:
         try:
             randomness = EpisodeRandomness(seed=protocol.seed, index=episode.index)
             with stage("sampling"):
-                task = self._task(episode)
+                task = make_task(self._novel, episode)
             solution = create_method(config).solve(task, self._world, randomness)
             labels = np.repeat(np.arange(protocol.n_way), protocol.n_query)
             predictions = predict(solution.logits, len(labels), protocol.n_way)
@@ -118,14 +118,16 @@ class EpisodeWorker:
             seconds=time.perf_counter() - started, error="", **known,
         )  # fmt: skip
 
-    def _task(self, episode: Episode) -> Task:
-        n_way, n_shot = episode.support_rows.shape
-        return Task(
-            support_images=self._novel.take(episode.support_rows.ravel()),
-            support_labels=torch.arange(n_way).repeat_interleave(n_shot),
-            query_images=self._novel.take(episode.query_rows.ravel()),
-            n_way=n_way,
-        )
+
+def make_task(novel: ImageTable, episode: Episode) -> Task:
+    """Return what a method sees of `episode`: copies of its images."""
+    n_way, n_shot = episode.support_rows.shape
+    return Task(
+        support_images=novel.take(episode.support_rows.ravel()),
+        support_labels=torch.arange(n_way).repeat_interleave(n_shot),
+        query_images=novel.take(episode.query_rows.ravel()),
+        n_way=n_way,
+    )
 
 
 def predict(logits: torch.Tensor, n_queries: int, n_way: int) -> np.ndarray:
