@@ -1,4 +1,4 @@
-"""The SLURM script, the Dockerfile and the commands of the README, read and run without SLURM, Docker and a cluster."""
+"""The scripts, the Dockerfile and the commands of the README, read and run without SLURM, Docker and a cluster."""
 
 import os
 import re
@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"
-SCRIPTS = sorted(CLUSTER.rglob("*.sh"))
+SCRIPTS = sorted([*CLUSTER.rglob("*.sh"), *Path(__file__).parent.glob("*.sh")])
 BLOCKS = re.findall(r"^```\n(.*?)^```$", (CLUSTER / "README.md").read_text(), re.DOTALL | re.MULTILINE)
 DOCKERFILE = (CLUSTER / "Dockerfile").read_text().replace("\\\n", " ")
 INSTRUCTIONS = [line.split(maxsplit=1) for line in DOCKERFILE.splitlines() if line and not line.startswith("#")]
