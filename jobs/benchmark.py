@@ -1,0 +1,23 @@
+"""Measure the engine against the naive recipe on the same episodes, in turn in one run; its scaling, start and driver.
+
+    python jobs/benchmark.py --benchmark cifar-fs --data DIR --out runs/speed
+    python jobs/benchmark.py --benchmark cifar-fs --data DIR --backbone resnet12 --measured-steps 3 --measured-batches 4
+    python jobs/benchmark.py --measure scaling sweep startup driver
+
+Prints tables; with --out writes timings.parquet and timings.svg, and a Parquet file for each other measure.
+"""
+
+import sys
+
+from rayfs.command_line import run_job
+from rayfs.distributed.benchmark_config import BenchmarkConfig
+
+
+def main(config: BenchmarkConfig) -> int:
+    from rayfs.distributed.benchmark import run_benchmark  # torch takes seconds to import
+
+    return run_benchmark(config)
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(main, BenchmarkConfig, __doc__))
