@@ -8,6 +8,11 @@ run stopped. Beside the checkpoint: a sidecar (.json), the learning curve as row
     python jobs/pretrain.py --objective rfs-simple --benchmark cifar-fs --data DIR --out runs/rfs.safetensors
     python jobs/pretrain.py --objective rfs-distill --teacher runs/rfs.safetensors --benchmark cifar-fs --data DIR \\
         --out runs/rfs_distill.safetensors
+    python jobs/pretrain.py --objective cosine --benchmark cifar100-lt --backbone resnet32 --data DIR \\
+        --out runs/cifar100_lt.safetensors
+
+On the long-tailed benchmarks every split has the same classes: there the accuracy of the trained classifier on
+validation images chooses the epoch, and no test image is ever read.
 """
 
 import sys
@@ -22,9 +27,11 @@ from rayfs.pretraining.config import PretrainConfig
 @dataclass(frozen=True, kw_only=True)
 class Config(PretrainConfig):
     benchmark: str = "omniglot"
-    """omniglot, omniglot-one-shot (the same base classes), cifar-fs, fc100 or folder."""
+    """omniglot, omniglot-one-shot (the same base classes), cifar-fs, fc100, folder, or long-tailed: cifar100-lt,
+    cifar100-lt-50, cifar100-lt-10, imagenet-lt, places-lt."""
     data: str | None = None
-    """Folder of the images; without it $RAYFS_DATA/cifar100 for cifar-fs and fc100. folder: holds train/ val/ test/."""
+    """Folder of the images; without it $RAYFS_DATA/cifar100 for CIFAR. folder: holds train/ val/ test/;
+    imagenet-lt and places-lt: holds the official lists and the images they name."""
     image_size: int | None = None
     """Pixels; default: the benchmark's own."""
     base_classes: tuple[str, ...] = ()
@@ -33,8 +40,9 @@ class Config(PretrainConfig):
     validation_classes: tuple[str, ...] = ()
     """Choose the epoch on these validation classes only, named in the same way."""
     backbone: str = "conv4"
-    """conv4, conv4-32, conv4-flat, conv4-32-flat, resnet12, seresnet12, wrn-DEPTH-WIDTH (wrn-28-10), resnet18,
-    resnet50, resnet101, resnet152, resnext50, mobilenet-WIDTH (mobilenet-0.5), or timm:NAME where timm is installed."""
+    """conv4, conv4-32, conv4-flat, conv4-32-flat, resnet12, seresnet12, resnet20, resnet32, resnet44, resnet56,
+    resnet110 (the five of CIFAR), wrn-DEPTH-WIDTH (wrn-28-10), resnet18, resnet50, resnet101, resnet152, resnext50,
+    mobilenet-WIDTH (mobilenet-0.5), or timm:NAME where timm is installed."""
     out: Path
     """The checkpoint to write (.safetensors)."""
     workers: int = 1

@@ -1,12 +1,13 @@
 """Random views of a batch of images, every image with its own parameters, without a per-image loop.
 
 Shapes: N images, H and W pixels, C channels. Each parameter is drawn from the law of torchvision's per-image
-transforms (RandomCrop, ColorJitter in random order, RandomHorizontalFlip, RandomAffine), as a tensor over the batch, so
-any path that has the parameters replays the same views. Deviation: values stay in float, where Pillow rounds down to
-uint8 after each step (a mean shift of about 1.3/255).
+transforms (RandomCrop, RandomResizedCrop, ColorJitter in random order, RandomHorizontalFlip, RandomAffine), as a tensor
+over the batch, so any path that has the parameters replays the same views. Deviation: values stay in float, where
+Pillow rounds down to uint8 after each step (a mean shift of about 1.3/255).
 """
 
 import functools
+import math
 from dataclasses import dataclass, fields
 
 import torch
@@ -18,6 +19,10 @@ GREY_WEIGHTS = (0.2989, 0.587, 0.114)
 """Luma weights of ITU-R 601, as in torchvision."""
 
 _ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
+CROP_TRIES = 10
+MAX_ASPECT = 4 / 3
+"""Of a resized crop: torchvision's constants."""
+
 _BRIGHTNESS, _CONTRAST, _SATURATION = 0, 1, 2
 
 
@@ -27,6 +32,9 @@ class Augmentation:
 
     crop_padding: int = 0
     """Pixels added on each side before a random crop back to size (4 at 32 px, 8 at 84 px: released code)."""
+    crop_area: float = 1.0
+    """Least share of the image's area that a random crop keeps, of aspect 3/4 to 4/3, scaled back to size (0.08 in
+    ImageNet training: torchvision's RandomResizedCrop); 1 turns it off."""
     jitter: float = 0.0
     """Brightness, contrast and saturation factors are uniform in [1 - jitter, 1 + jitter] (0.4: released code)."""
     flip: bool = False
@@ -46,6 +54,8 @@ class Augmentation:
                 f"jitter is {self.jitter} and scale {self.scale}; expected 0 to 1, and 0 to less than 1: factors below "
                 "zero make no image"
             )
+        if not 0 < self.crop_area <= 1:
+            raise InputError(f"crop_area is {self.crop_area}; expected a share of the image, above 0 and up to 1")
         if self.crop_padding < 0 or not 0 <= self.fill <= 255:
             raise InputError(f"crop_padding is {self.crop_padding} and fill {self.fill}; expected >= 0 and 0 to 255")
 
@@ -64,6 +74,8 @@ class ViewParameters:
     """(N,) bool."""
     affine: torch.Tensor
     """(N, 3) rotation in degrees, zoom factor, shear in degrees."""
+    boxes: torch.Tensor
+    """(N, 4) left, top, width and height of the resized crop, as shares of the image's side."""
 
     def part(self, index: slice) -> "ViewParameters":
         """Return the parameters of some of the images."""
@@ -75,7 +87,10 @@ class ViewParameters:
 
 
 def draw_views(n: int, config: Augmentation, generator: torch.Generator) -> ViewParameters:
-    """Draw the parameters of `n` views; the draws do not depend on which parts of `config` are on."""
+    """Draw the parameters of `n` views; the draws do not depend on which parts of `config` are on.
+
+    Those of the resized crop come last, and only where it is on.
+    """
     device = generator.device
     uniform = torch.rand(n, 7, generator=generator, device=device)
     order = torch.randint(len(_ORDERS), (n,), generator=generator, device=device)
@@ -89,6 +104,7 @@ def draw_views(n: int, config: Augmentation, generator: torch.Generator) -> View
         orders=constant(_ORDERS, device)[order],
         flips=(uniform[:, 3] < 0.5) & config.flip,
         affine=centre + spread * signed[:, 4:],
+        boxes=_draw_boxes(n, config.crop_area, generator) if config.crop_area < 1 else _whole(n, device),
     )
 
 
@@ -103,6 +119,8 @@ def apply_views(images: torch.Tensor, config: Augmentation, views: ViewParameter
     """
     images = _crop(images, config, views.offsets)
     x = images.float().div_(255.0)
+    if config.crop_area < 1:
+        x = _resized_crop(x, views.boxes)
     if config.rotation_deg or config.scale or config.shear_deg:
         x = _warp(x, views.affine, config.fill / 255.0)
     if config.jitter:
@@ -142,6 +160,43 @@ def _crop(images: torch.Tensor, config: Augmentation, offsets: torch.Tensor) -> 
     rows = offsets[:, :1] + torch.arange(height, device=images.device)
     columns = offsets[:, 1:] + torch.arange(width, device=images.device)
     return padded[torch.arange(n, device=images.device)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def _whole(n: int, device: torch.device) -> torch.Tensor:
+    return constant((0.0, 0.0, 1.0, 1.0), device).expand(n, 4)
+
+
+def _draw_boxes(n: int, least_area: float, generator: torch.Generator) -> torch.Tensor:
+    """Draw (N, 4) boxes by the law of RandomResizedCrop: the first of ten shapes that fits the image, else all of it.
+
+    Deviation: torchvision rounds the corners to whole pixels.
+    """
+    uniform = torch.rand(n, CROP_TRIES, 2, generator=generator, device=generator.device)
+    places = torch.rand(n, 2, generator=generator, device=generator.device)
+    area = least_area + (1 - least_area) * uniform[:, :, 0]
+    root = torch.exp((uniform[:, :, 1] - 0.5) * math.log(MAX_ASPECT))  # √(width / height)
+    sides = torch.stack([area.sqrt() * root, area.sqrt() / root], 2)
+    fits = (sides <= 1).all(2)
+    first = fits.float().argmax(1)  # 0 where none fits
+    side = sides[torch.arange(n, device=first.device), first]
+    side = torch.where(fits.any(1)[:, None], side, torch.ones_like(side))
+    return torch.cat([places * (1 - side), side], 1)
+
+
+def _resized_crop(x: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    """Cut the `boxes` out of square (N, S, S, C) images and scale them back to S x S, bilinear.
+
+    Crops are never larger than the image, so nothing has to be smoothed. Deviation: at a box's rim the pixels outside
+    it count in, where torchvision repeats the last ones inside.
+    """
+    corner, side = boxes[:, :2], boxes[:, 2:]
+    zero = torch.zeros_like(corner[:, 0])
+    shift = 2 * corner + side - 1
+    rows = [torch.stack([side[:, 0], zero, shift[:, 0]], 1), torch.stack([zero, side[:, 1], shift[:, 1]], 1)]
+    nchw = x.permute(0, 3, 1, 2)
+    grid = F.affine_grid(torch.stack(rows, 1), list(nchw.shape), align_corners=False)
+    cut = F.grid_sample(nchw, grid, padding_mode="border", align_corners=False)
+    return cut.permute(0, 2, 3, 1).contiguous()
 
 
 def _warp(x: torch.Tensor, affine: torch.Tensor, fill: float) -> torch.Tensor:

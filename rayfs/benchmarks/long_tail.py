@@ -13,9 +13,6 @@ from rayfs.benchmarks.sources import EncodedImage, ParquetSource, open_parquet
 from rayfs.hashing import stable_hash
 from rayfs.randomness import RawStream
 
-TRAIN_PER_CLASS = 500
-"""Training images of a class of CIFAR-100."""
-
 VALIDATION_PER_CLASS = 50
 """Images a class that choose the epoch and the thresholds, where the long tail leaves as many out (ours)."""
 
@@ -26,7 +23,7 @@ IMBALANCES = {"cifar100-lt": 100, "cifar100-lt-50": 50, "cifar100-lt-10": 10}
 """Largest over smallest class of each benchmark."""
 
 
-def training_counts(imbalance: int, n_classes: int = 100, largest: int = TRAIN_PER_CLASS) -> list[int]:
+def training_counts(imbalance: int, n_classes: int = 100, largest: int = 500) -> list[int]:
     """Return the images of each class c, in the order of CIFAR-100's labels: `int(500 IF^(-c/99))`."""
     return [int(largest * imbalance ** (-c / (n_classes - 1))) for c in range(n_classes)]
 
@@ -59,7 +56,7 @@ def open_cifar100_lt(folder: Path, imbalance: int, split: str, cache_dir: Path) 
 def _choose(whole: ParquetSource, imbalance: int) -> list[tuple[EncodedImage, str]]:
     """Return the training images with the split of each, '' for those in none."""
     images = _keyed(whole, whole.signature())
-    counts = training_counts(imbalance)
+    counts = training_counts(imbalance, len(whole.classes), cifar100.PART_IMAGES_PER_CLASS["train"])
     parts = [""] * len(images)
     for (label, name), n_train in zip(sorted(whole.classes), counts, strict=True):
         own = [i for i, (image, _) in enumerate(images) if image.class_name == name]

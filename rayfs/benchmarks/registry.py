@@ -11,6 +11,7 @@ from rayfs.benchmarks import cifar100
 from rayfs.benchmarks.augmentation import Augmentation
 from rayfs.benchmarks.episodes import SPLITS
 from rayfs.benchmarks.folder_files import class_folders
+from rayfs.benchmarks.image_lists import open_image_list
 from rayfs.benchmarks.long_tail import IMBALANCES, open_cifar100_lt
 from rayfs.benchmarks.sources import FolderSource, Source, open_folder, open_parquet
 from rayfs.errors import InputError
@@ -33,6 +34,8 @@ OMNIGLOT_ONE_SHOT_ERRORS = {"people": 4.5, "BPL": 4.2, "ConvNet": 23.2, "prototy
 
 CIFAR_MEAN, CIFAR_STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 """RFS's constants for CIFAR-100 (MetaOptNet's differ)."""
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 NATURAL_MEAN, NATURAL_STD = (0.4721, 0.4533, 0.4100), (0.2772, 0.2678, 0.2845)
 """Constants of miniImageNet in RFS, for photographs of unknown origin."""
@@ -80,7 +83,7 @@ def open_benchmark(name: str, data: str | None = None, image_size: int | None = 
 
     Arguments:
         data: folder of the images; without it `$RAYFS_DATA/cifar100` for the CIFAR benchmarks. Embedded ones need none.
-        image_size: pixels; without it the benchmark's own (28 omniglot, 32 CIFAR, 84 folder).
+        image_size: pixels; without it the benchmark's own (28 omniglot, 32 CIFAR, 84 folder, 224 the lists).
 
     Raises:
         InputError: unknown name, missing folder or impossible size; says what to give instead.
@@ -195,6 +198,32 @@ def _cifar_lt(name: str, imbalance: int) -> Callable[[str | None, int | None], B
     return build
 
 
+def _image_lists(name: str, prefix: str) -> Callable[[str | None, int | None], Benchmark]:
+    """Return what builds a benchmark from the lists `<prefix>_train.txt` etc. in --data DIR, of images in DIR.
+
+    Augmentation as in Kang et al., "Decoupling representation and classifier for long-tailed recognition", ICLR 2020.
+    Deviation: their code scales the shorter side to 256 before it cuts out the central 224 pixels, for evaluation, and
+    takes random crops from the whole picture; here every picture becomes its central square of 224 first.
+    """
+
+    def build(data: str | None, image_size: int | None) -> Benchmark:
+        if data is None:
+            raise InputError(f"--benchmark {name} needs --data DIR with {prefix}_train.txt and the images it lists")
+        folder = _data_folder(name, data, "")
+        return Benchmark(
+            name=name,
+            image_size=image_size or 224,
+            channels=3,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+            sources={split: partial(open_image_list, folder, prefix, split) for split in SPLITS},
+            augmentation=Augmentation(crop_area=0.08, jitter=0.4, flip=True),
+            shared_classes=True,
+        )
+
+    return build
+
+
 def _cifar_groups(class_names: Sequence[str]) -> dict[str, list[str]]:
     return cifar100.class_groups()
 
@@ -264,5 +293,7 @@ BENCHMARKS: Mapping[str, Callable[[str | None, int | None], Benchmark]] = {
     "cifar-fs": _cifar("cifar-fs", "cifar_fs.json"),
     "fc100": _cifar("fc100", "fc100.json"),
     **{name: _cifar_lt(name, imbalance) for name, imbalance in IMBALANCES.items()},
+    "imagenet-lt": _image_lists("imagenet-lt", "ImageNet_LT"),
+    "places-lt": _image_lists("places-lt", "Places_LT"),
     "folder": _folder,
 }

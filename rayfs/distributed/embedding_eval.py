@@ -9,7 +9,7 @@ import torch
 
 from rayfs.backbones.registry import n_parameters
 from rayfs.benchmarks.episodes import Episode, Protocol, check_protocol
-from rayfs.benchmarks.registry import Benchmark, open_benchmark
+from rayfs.benchmarks.registry import Benchmark, open_benchmark, refuse_shared_classes
 from rayfs.benchmarks.tables import ImageTable, load_table
 from rayfs.distributed.backbone_spec import BackboneSpec
 from rayfs.distributed.embedding_eval_config import EmbeddingEvalConfig
@@ -68,6 +68,7 @@ def prepare_evaluations(config: EmbeddingEvalConfig, cache_dir: Path) -> list[Em
     """
     device = choose_device(config.device)
     benchmark = open_benchmark(config.benchmark, config.data, config.image_size)
+    refuse_shared_classes(benchmark)
     protocols = [
         Protocol(n_way=config.n_way, n_shot=n_shot, n_query=config.n_query, split=config.split, seed=config.seed)
         for n_shot in config.n_shot

@@ -8,7 +8,7 @@ from typing import Any
 
 from rayfs.benchmarks.class_groups import restrict
 from rayfs.benchmarks.episodes import Protocol
-from rayfs.benchmarks.registry import open_benchmark
+from rayfs.benchmarks.registry import open_benchmark, refuse_shared_classes
 from rayfs.benchmarks.tables import cache_folder, load_table
 from rayfs.command_line import EXIT_FAILED, EXIT_OK
 from rayfs.distributed.eval_config import EvalConfig
@@ -50,7 +50,7 @@ def run_label_halluc_eval(config: EvalConfig, command: list[str]) -> int:
     assert config.out is not None  # EvalConfig requires it here
     execution = Execution(
         workers=config.workers, cpus_per_worker=config.cpus_per_worker, gpus_per_worker=config.gpus_per_worker,
-        episode_timeout=config.episode_timeout,
+        episode_timeout=config.episode_timeout, wait_for_nodes=config.wait_for_nodes,
     )  # fmt: skip
     with EpisodeLog(config.episode_log) as log, open_run(experiment, config.out, command) as run:
         summary = evaluate(experiment, run, execution, cache_dir=cache_dir, command=command, log=log)
@@ -68,6 +68,7 @@ def run_label_halluc_eval(config: EvalConfig, command: list[str]) -> int:
 def build_experiment(config: EvalConfig, cache_dir: Path) -> Experiment:
     """Fill in the benchmark's defaults and check everything that can be checked without Ray."""
     benchmark = open_benchmark(config.benchmark, config.data, config.image_size)
+    refuse_shared_classes(benchmark)
     if config.base_classes and config.checkpoint is None:
         named = " ".join(config.base_classes)
         raise InputError(

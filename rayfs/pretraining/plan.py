@@ -149,7 +149,8 @@ def describe(plan: TrainingPlan) -> str:
     base, validation = plan.tables()
     benchmark, workers = plan.benchmark, f"{plan.n_workers} worker{'s' if plan.n_workers > 1 else ''}"
     settings = {name: value for name, value in asdict(plan.config).items() if value is not None and value is not False}
-    for name in ("objective", "precision"):
+    episodes = ("validation_n_way", "validation_n_shot", "validation_episodes") if benchmark.shared_classes else ()
+    for name in ("objective", "precision", *episodes):
         del settings[name]
     validated = f"{len(validation.class_names)} validation classes"
     if benchmark.shared_classes:

@@ -108,6 +108,19 @@ def test_a_quarter_turn_is_exact():
     check_close(apply_views(images(3), config, views), turned)
 
 
+def test_resized_crops_are_those_of_torchvision_inside_their_rim():
+    """At the rim torchvision repeats the last pixels inside the box, where ours takes those outside it in."""
+    boxes = torch.tensor([[0, 0, 1, 1], [4, 8, 16, 16], [0, 16, 32, 16], [10, 0, 8, 24]]) / torch.tensor(32)
+    boxes[0] = torch.tensor([0.0, 0.0, 1.0, 1.0])
+    views = replace(views_of(4, Augmentation(crop_area=0.5)), boxes=boxes)
+    found = apply_views(images(4), Augmentation(crop_area=0.5), views)
+    for image, (left, top, width, height), view in zip(images(4), (32 * boxes).int().tolist(), found, strict=True):
+        cut = TF.crop(image.permute(2, 0, 1).float() / 255, top, left, height, width)
+        expected = TF.resize(cut, [32, 32], antialias=False)
+        rim = 32 // min(width, height)
+        check_close(view[:, rim:-rim, rim:-rim], expected[:, rim:-rim, rim:-rim])
+
+
 # By hand
 
 
@@ -207,9 +220,9 @@ def test_images_are_left_as_they_are():
 
 
 def test_draws_come_from_the_generator_alone():
-    before = torch.get_rng_state()
-    first, again, other = views_of(12, EVERYTHING), views_of(12, EVERYTHING), views_of(12, EVERYTHING, seed=1)
-    apply_views(images(), EVERYTHING, first)
+    before, cropped = torch.get_rng_state(), replace(EVERYTHING, crop_area=0.3)
+    first, again, other = views_of(12, cropped), views_of(12, cropped), views_of(12, cropped, seed=1)
+    apply_views(images(), cropped, first)
     assert torch.equal(torch.get_rng_state(), before)
     for name, tensor in vars(first).items():
         assert torch.equal(tensor, getattr(again, name))
@@ -222,6 +235,8 @@ def test_turning_a_part_off_does_not_change_the_draws_of_the_others():
         without = replace(EVERYTHING, **{part: type(getattr(EVERYTHING, part))(0)})
         assert torch.equal(getattr(views_of(50, without), name), getattr(whole, name))
     assert torch.equal(views_of(50, replace(EVERYTHING, crop_padding=0)).factors, whole.factors)
+    cropped = views_of(50, replace(EVERYTHING, crop_area=0.3))
+    assert all(torch.equal(getattr(cropped, name), tensor) for name, tensor in vars(whole).items() if name != "boxes")
 
 
 @pytest.mark.parametrize(
@@ -231,6 +246,8 @@ def test_turning_a_part_off_does_not_change_the_draws_of_the_others():
         ({"jitter": -0.1}, "^jitter is -0.1"),
         ({"scale": 1.0}, "and scale 1.0; expected"),
         ({"crop_padding": -1}, "^crop_padding is -1 and fill 0; expected >= 0 and 0 to 255$"),
+        ({"crop_area": 0.0}, "^crop_area is 0.0; expected a share of the image, above 0 and up to 1$"),
+        ({"crop_area": 1.1}, "^crop_area is 1.1"),
         ({"fill": 256}, "^crop_padding is 0 and fill 256"),
     ],
 )
@@ -287,6 +304,26 @@ def test_half_of_the_views_are_mirrored_or_none(drawn):
 def test_affine_parameters_are_uniform_in_their_ranges(drawn):
     for column, (low, high) in enumerate([(-20, 20), (0.8, 1.2), (-15, 15)]):
         assert_uniform(drawn.affine[:, column], low, high)
+
+
+def test_resized_crops_have_the_law_of_torchvisions():
+    """Quantiles of left, top, width, height and area of 3,000 boxes against those of RandomResizedCrop."""
+    boxes = draw_views(N, Augmentation(crop_area=0.08), torch_generator(0, "views")).boxes.double()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        picture = torch.empty(3, 10_000, 10_000, device="meta")
+        expected = [transforms.RandomResizedCrop.get_params(picture, (0.08, 1), (3 / 4, 4 / 3)) for _ in range(3_000)]
+    reference = torch.tensor(expected).double()[:, [1, 0, 3, 2]] / 10_000
+    quantiles = torch.linspace(0.02, 0.98, 25).double()
+    for values, others in zip(with_area(boxes), with_area(reference), strict=True):
+        found, wanted = torch.quantile(values, quantiles), torch.quantile(others, quantiles)
+        assert float((found - wanted).abs().max()) < 0.03
+    assert float(boxes.min()) >= 0 and float((boxes[:, :2] + boxes[:, 2:]).max()) <= 1 + 1e-6
+    assert float((boxes[:, 2] * boxes[:, 3]).min()) >= 0.08 - 1e-6
+
+
+def with_area(boxes: torch.Tensor) -> list[torch.Tensor]:
+    return [*boxes.T, boxes[:, 2] * boxes[:, 3]]
 
 
 def test_parameters_are_independent_of_each_other(drawn):

@@ -36,7 +36,10 @@ def folder_dataset(root: Path, splits: dict[str, list[str]]) -> str:
 
 
 def test_registry_names_every_benchmark():
-    assert list(BENCHMARKS) == ["omniglot", "omniglot-one-shot", "cifar-fs", "fc100", "folder"]
+    assert list(BENCHMARKS) == [
+        "omniglot", "omniglot-one-shot", "cifar-fs", "fc100", "cifar100-lt", "cifar100-lt-50", "cifar100-lt-10",
+        "imagenet-lt", "places-lt", "folder",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -21,12 +21,17 @@ from rayfs.pretraining.skd_gen1 import SkdGen1
 from rayfs.randomness import torch_generator
 
 N_CLASSES, N_IMAGES, SIZE, WIDTH = 5, 20, 16, 6
+COUNTS = (9, 5, 3, 2, 1)
+"""Images of each class, for balanced softmax."""
 
 CONTRAST = {"gamma": 0.7, "negatives": 8, "memory_momentum": 0.9, "contrast_temperature": 0.5}
 DISTILLATION = {"ce_weight": 0.3, "kd_weight": 0.8, "temperature": 4.0}
 """Weights that differ from each other and from 1, so that none can be swapped or forgotten."""
 
-NAMES = ("cross-entropy", "rotations", "rfs-distill", "skd-gen0", "skd-gen1", "ier-gen0", "ier-distill", "cosine")
+NAMES = (
+    "cross-entropy", "rotations", "rfs-distill", "skd-gen0", "skd-gen1", "ier-gen0", "ier-distill", "cosine",
+    "balanced-softmax",
+)  # fmt: skip
 DISTILLED = ("rfs-distill", "skd-gen1", "ier-distill")
 VIEWS_AN_IMAGE = {"rotations": 4, "skd-gen0": 4, "skd-gen1": 2, "ier-gen0": 16, "ier-distill": 16}
 
@@ -78,6 +83,8 @@ def create(name: str, with_teacher: Networks | None = None) -> Any:
             )
         case "cosine":
             return cosine(backbone(), photos(), N_CLASSES, 16.0, generator=generator)
+        case "balanced-softmax":
+            return cosine(backbone(), photos(), N_CLASSES, 16.0, COUNTS, generator=generator)
     raise AssertionError(name)
 
 

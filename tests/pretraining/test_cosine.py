@@ -1,13 +1,14 @@
-"""The cosine head and its objective: by hand, against loops, at zero, and the learnable scale."""
+"""The cosine head, its objective and balanced softmax: by hand, against loops, at zero, and the learnable scale."""
 
 import math
 
 import pytest
 import torch
 from loss_oracle import cosine, cross_entropy, rows
-from small_objectives import N_CLASSES, WIDTH, create, labels, normal
+from small_objectives import COUNTS, N_CLASSES, WIDTH, backbone, create, labels, normal, photos
 
 from rayfs.backbones.heads import CosineHead
+from rayfs.pretraining.cross_entropy import CrossEntropy
 from rayfs.randomness import torch_generator
 
 
@@ -75,3 +76,43 @@ def test_loss_of_the_networks_equals_a_loop():
     logits = torch.tensor([[16 * cosine(z, w, 0.0) for w in rows(head.weight)] for z in rows(outputs["features"])])
     result = objective.loss(outputs, {}, labels(6), torch.arange(6), None)
     assert result.loss.item() == pytest.approx(cross_entropy(logits, labels(6).tolist()), rel=1e-5)
+
+
+def balanced(logits: torch.Tensor, chosen: torch.Tensor):
+    return create("balanced-softmax").loss({"classifier": logits}, {}, chosen, torch.arange(len(chosen)), None)
+
+
+def test_balanced_softmax_worked_by_hand():
+    """Equal logits: the probabilities are 9, 5, 3, 2 and 1 of 20, and -ln(1/20) = 2.995732."""
+    result = balanced(torch.zeros(1, N_CLASSES), torch.tensor([4]))
+    assert result.loss.item() == result.parts["ce"].item() == pytest.approx(2.995732, abs=1e-6)
+
+
+def test_balanced_softmax_equals_a_loop_over_images_and_classes():
+    logits, chosen = normal(7, N_CLASSES, stream="logits"), labels(7)
+    total = 0.0
+    for row, label in zip(rows(logits), chosen.tolist(), strict=True):
+        weights = [count * math.exp(value) for count, value in zip(COUNTS, row, strict=True)]
+        total -= math.log(weights[label] / sum(weights))
+    assert balanced(logits, chosen).loss.item() == pytest.approx(total / 7, rel=1e-6)
+
+
+def test_accuracy_of_balanced_softmax_is_that_of_the_logits_without_the_counts():
+    logits = torch.tensor([[0.0, 0.0, 0.0, 0.0, 0.1]])  # with the counts, the first class is the largest
+    assert balanced(logits, torch.tensor([4])).accuracy.item() == 1
+
+
+def test_balanced_softmax_of_equal_counts_is_cross_entropy():
+    head = {"generator": torch_generator(0, "head"), "log_prior": (math.log(7),) * N_CLASSES}
+    objective = CrossEntropy(backbone(), photos(), N_CLASSES, False, **head)
+    logits = normal(7, N_CLASSES, stream="logits")
+    found = objective.loss({"classifier": logits}, {}, labels(7), torch.arange(7), None).loss.item()
+    assert found == pytest.approx(cross_entropy(logits, labels(7).tolist()), rel=1e-6)
+
+
+@pytest.mark.parametrize(("rotations", "n"), [(True, N_CLASSES), (False, N_CLASSES - 1)])
+def test_counts_that_do_not_fit_the_classes_are_refused(rotations, n):
+    with pytest.raises(ValueError, match="expected a log_prior of 5 classes and no rotations"):
+        CrossEntropy(
+            backbone(), photos(), N_CLASSES, rotations, generator=torch_generator(0, "head"), log_prior=(0.0,) * n
+        )

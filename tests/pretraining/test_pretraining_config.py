@@ -31,6 +31,8 @@ RFS_DECAY = (1 / 2, 2 / 3, 5 / 6)
         ("ier-gen0", "fc100", {"epochs": 65, "gamma": 1.0, "negatives": 6400, "memory_momentum": 0.99, "batch": 64}),
         ("ier-distill", "fc100", {"temperature": 4.0, "ce_weight": 1.0, "kd_weight": 1.0, "contrast_temperature": 1.0}),
         ("cosine", "cifar-fs", {"epochs": 90, "batch": 512, "lr": 0.2, "schedule": "cosine", "initial_scale": 16.0}),
+        ("balanced-softmax", "imagenet-lt", {"epochs": 90, "batch": 512, "lr": 0.2, "initial_scale": 16.0}),
+        ("cosine", "places-lt", {"epochs": 10, "batch": 128, "lr": 0.001, "head_lr": 0.1, "schedule": "cosine"}),
     ],
 )  # fmt: skip
 def test_defaults_are_the_published_ones(objective, benchmark, expected):
@@ -39,6 +41,14 @@ def test_defaults_are_the_published_ones(objective, benchmark, expected):
     assert {name: getattr(config, name) for name in expected} == expected
     assert (config.momentum, config.weight_decay, config.precision) == (0.9, 5e-4, "auto")
     assert config.sampler == ("square-root" if objective == "cosine" else "uniform")
+
+
+@pytest.mark.parametrize("benchmark", ["cifar100-lt", "cifar100-lt-50", "cifar100-lt-10"])
+@pytest.mark.parametrize(("objective", "sampler"), [("cosine", "square-root"), ("balanced-softmax", "uniform")])
+def test_long_tailed_cifar_has_the_settings_of_ldam(benchmark, objective, sampler):
+    config = resolved(objective, benchmark)
+    assert (config.epochs, config.batch, config.lr, config.weight_decay) == (200, 128, 0.1, 2e-4)
+    assert (config.schedule, config.sampler, config.head_lr) == ("cosine", sampler, None)
 
 
 def test_every_objective_has_a_recipe_and_is_documented():
@@ -74,6 +84,8 @@ def test_resolving_again_changes_nothing():
          "skd-gen0"),
         ("ier-distill", {}, "--objective ier-distill distils from a teacher; give --teacher CHECKPOINT, made by "
          "--objective ier-gen0"),
+        ("skd-gen1", {"teacher": "t", "init": "a.pth"}, "--init is a.pth but --objective skd-gen1 starts from its "
+         "teacher; drop --init"),
         ("cosine", {"decay_at": (0.5,)}, "--decay-at is (0.5,) but the schedule is cosine; drop it, or give --schedule "
          "step"),
     ],

@@ -331,3 +331,81 @@ def test_auto_precision_is_bf16_on_gpus_only(tmp_path):
     auto = replace(plan, config=replace(plan.config, precision="auto"))
     assert auto.on("cuda").config.precision == "bf16" and auto.on("cuda").identity["device"] == "cuda"
     assert replace(plan, config=replace(plan.config, precision="float32")).on("cuda").config.precision == "float32"
+
+
+# A long tail: the splits share their classes
+
+
+@pytest.fixture
+def long_tail(benchmark, monkeypatch):
+    """The same characters in both splits, and a validation split without the first class."""
+    shared = benchmark.sources["base"]
+
+    def without_the_first(folder: Path):
+        source = shared(folder)
+        return source.only(source.class_names[1:])
+
+    sources = {**benchmark.sources, "validation": without_the_first}
+    changed = replace(benchmark, sources=sources, shared_classes=True)
+    monkeypatch.setattr(plan_module, "open_benchmark", lambda name, data, image_size: changed)
+
+
+@pytest.mark.usefixtures("long_tail")
+def test_long_tailed_training_keeps_the_epoch_whose_classifier_is_best_on_validation_images(tmp_path):
+    """The kept backbone and head, put together again here, reach the accuracy of the sidecar class by class."""
+    out = tmp_path / "a.safetensors"
+    config = replace(CONFIG, objective="balanced-softmax", lr=0.05, batch=20, epochs=6)
+    lines, curve = pretrain(out, config=config)
+    assert "| validation mean over classes " in lines[0] and lines[-1].endswith(f"on validation images, {out}")
+    base, validation = planned(out, config=config).tables()
+    backbone = create_backbone("conv4", 1, 16, torch_generator(9, "other weights"))
+    load_checkpoint(out, backbone)
+    weight, right = read_heads(out, backbone)["classifier.weight"], []
+    for label, name in enumerate(validation.class_names):
+        images = torch.from_numpy(validation.images[validation.labels == label].copy())
+        with torch.no_grad():
+            features = backbone.eval()((images.float().permute(0, 3, 1, 2) / 255 - 0.92) / 0.2)
+        guesses = torch.nn.functional.cosine_similarity(features[:, None], weight[None], dim=2).argmax(1)
+        right.append((guesses == base.class_names.index(name)).float().mean().item())
+    metadata = sidecar(out)
+    assert metadata["validation"]["accuracy"] == pytest.approx(np.mean(right), abs=1e-6)
+    assert metadata["validation"]["accuracy"] == max(report.validation_accuracy for report in curve) > 2 / 8
+    assert metadata["validation"]["half_width"] == pytest.approx(1.96 * np.std(right, ddof=1) / 7**0.5, abs=1e-6)
+    assert "n_way" not in metadata["validation"] and "mean over the classes" in metadata["validation"]["measure"]
+
+
+@pytest.mark.usefixtures("long_tail")
+def test_description_of_a_long_tail_says_what_validates(tmp_path):
+    described = describe(planned(tmp_path / "a.safetensors"))
+    assert "160 base images of 8 classes, 140 validation images of 7 of them, 16 px" in described
+    assert "validation_n_way" not in described
+
+
+@pytest.mark.usefixtures("long_tail")
+def test_classes_of_a_long_tail_are_not_chosen_among(tmp_path):
+    with pytest.raises(InputError, match="but those of characters are the same in every split; drop the flags"):
+        planned(tmp_path / "a.safetensors", base_classes=["Latin/character01"])
+
+
+# Initial weights
+
+
+def test_training_starts_from_the_given_checkpoint_and_its_hash_is_part_of_the_identity(tmp_path, monkeypatch):
+    given = create_backbone("conv4", 1, 16, torch_generator(5, "given"))
+    save_checkpoint(tmp_path / "given.safetensors", given, {"backbone": "conv4"})
+    config, out = replace(CONFIG, init=str(tmp_path / "given.safetensors")), tmp_path / "a.safetensors"
+    plan = planned(out, config=config)
+    assert plan.identity["training"]["init"] == state_hash(given)
+    base, _ = plan.tables()
+    trainer = run._trainer(plan, base, CPU, run.Team())
+    assert state_hash(trainer.backbone) == state_hash(given)
+    assert state_hash(run._trainer(planned(out), base, CPU, run.Team()).backbone) != state_hash(given)
+
+
+def test_initial_weights_that_are_not_there_or_of_another_backbone_are_refused(tmp_path):
+    given = create_backbone("conv4-32", 1, 16, torch_generator(5, "given"))
+    save_checkpoint(tmp_path / "given.safetensors", given, {"backbone": "conv4-32"})
+    for name, message in (("given", "is of the backbone 'conv4-32', not 'conv4'"), ("none", "does not exist")):
+        config = replace(CONFIG, init=str(tmp_path / f"{name}.safetensors"))
+        with pytest.raises(InputError, match=f"^--init: .*{message}"):
+            planned(tmp_path / "a.safetensors", config=config)

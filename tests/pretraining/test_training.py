@@ -290,3 +290,20 @@ def test_epoch_after_a_validation_trains_with_batch_statistics_again(benchmark, 
     trainer.backbone.eval()
     trainer.train_epoch(1, lambda: None)
     assert trainer.backbone.layer1[1].num_batches_tracked == trainer.steps_per_epoch
+
+
+def test_head_learns_at_its_own_rate_which_falls_with_the_schedule(benchmark, base):
+    """One step of plain SGD at epoch 3 of 4, from the same gradients: 1/10 of the first rate, for both."""
+    steps = {}
+    for head_lr in (None, 0.4):
+        config = replace(CONFIG, head_lr=head_lr, lr_decay=0.1, decay_at=(0.5,), momentum=0.0, weight_decay=0.0)
+        trainer = make_trainer(benchmark, base, config)
+        before = copy.deepcopy(dict(trainer.objective.networks.named_parameters()))
+        trainer._start_epoch(3)
+        trainer._step(torch.arange(24), torch_generator(0, "views"))
+        after = dict(trainer.objective.networks.named_parameters())
+        steps[head_lr] = {name: after[name].detach() - before[name].detach() for name in before}
+    for name, step in steps[None].items():
+        factor = 0.4 / 0.05 if name.startswith("heads.") else 1.0
+        torch.testing.assert_close(steps[0.4][name], factor * step, rtol=1e-3, atol=1e-7)
+        assert step.abs().max() > 0

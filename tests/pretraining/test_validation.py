@@ -7,7 +7,7 @@ from rayfs.benchmarks.episodes import Protocol, draw_episode
 from rayfs.engine.logistic_regression import fit_logistic_regression
 from rayfs.errors import InputError
 from rayfs.pretraining.config import PretrainConfig
-from rayfs.pretraining.validation import few_shot_accuracy, validation_protocol
+from rayfs.pretraining.validation import class_accuracy, few_shot_accuracy, validation_protocol
 
 PROTOCOL = Protocol(n_way=3, n_shot=2, n_query=4, split="validation", seed=7)
 
@@ -63,3 +63,18 @@ def test_protocol_takes_15_queries_or_what_the_smallest_class_has_left(validatio
 def test_protocol_that_the_classes_cannot_serve_is_refused(validation, changes, message):
     with pytest.raises(InputError, match=message):
         validation_protocol(PretrainConfig(**changes), validation)
+
+
+def test_accuracy_of_each_class_equals_a_loop_and_classes_are_matched_by_name(validation):
+    """The classifier has two classes more than the table, in another order."""
+    names = ("zebra", *reversed(validation.class_names), "ant")
+    logits = np.random.default_rng(0).normal(size=(len(validation), 8))
+    for row, label in enumerate(validation.labels):
+        logits[row, names.index(validation.class_names[label])] += 1.5
+    expected = []
+    for name in validation.class_names:
+        rows = [i for i, label in enumerate(validation.labels) if validation.class_names[label] == name]
+        expected.append(sum(names[int(logits[i].argmax())] == name for i in rows) / len(rows))
+    found = class_accuracy(logits, names, validation)
+    assert found.tolist() == pytest.approx(expected)
+    assert 0.2 < found.mean() < 0.9 and len(set(expected)) > 1
