@@ -15,17 +15,24 @@ MAX_FAILED, ERROR_LINES = 20, 12
 """Most failed rows that are shown, and the last lines of each traceback."""
 
 
-def page(title: str, sections: Sequence[str], location: str) -> str:
-    """Return the whole HTML file."""
+def page(title: str, sections: Sequence[str], location: str, footer: str | None = None) -> str:
+    """Return the whole HTML file.
+
+    Arguments:
+        footer: trusted HTML; default: how `jobs/report.py` builds the page of the run at `location` again.
+    """
     style = palette_css() + files("rayfs.evaluation.report").joinpath("report.css").read_text()
     body = "\n".join(section for section in sections if section)
     rebuild = shlex.join(["python", "jobs/report.py", location])
+    footer = footer or (
+        "Everything on this page comes from the rows of the run, and its pictures from the image cache. "
+        f"<code>{escape_html(rebuild)}</code> builds it again."
+    )
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape_html(title)}</title>\n'
-        f"<style>\n{style}</style>\n</head>\n<body>\n<main>\n{body}\n<footer><p>Everything on this page comes from the "
-        f"rows of the run, and its pictures from the image cache. <code>{escape_html(rebuild)}</code> builds it again."
-        "</p></footer>\n</main>\n</body>\n</html>\n"
+        f"<style>\n{style}</style>\n</head>\n<body>\n<main>\n{body}\n"
+        f"<footer><p>{footer}</p></footer>\n</main>\n</body>\n</html>\n"
     )
 
 

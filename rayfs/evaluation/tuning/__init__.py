@@ -1,0 +1,1 @@
+"""What a search found: its trials, the board people watch, and tune.html."""
