@@ -18,6 +18,7 @@ import torch
 
 from rayfs.benchmarks.images import DECODE_RULE, decode
 from rayfs.benchmarks.sources import Source
+from rayfs.cache import share_cache, touch
 from rayfs.durable_files import write_durably
 from rayfs.errors import InputError
 from rayfs.hashing import stable_hash
@@ -169,6 +170,7 @@ def open_table(cache_dir: Path, fingerprint: str) -> ImageTable:
         whole = False
     if not whole:
         raise InputError(f"image table {path} is damaged; remove that folder: its images will be decoded again")
+    touch(path / "images.npy")
     return ImageTable(images=images, offsets=offsets, class_names=class_names, fingerprint=fingerprint, path=path)
 
 
@@ -193,13 +195,14 @@ def load_table(source: Source, cache_dir: Path, *, channels: int, image_size: in
 
 
 def cache_folder(path: str | None = None) -> Path:
-    """Return the cache folder: `path`, else $RAYFS_CACHE, else ~/.cache/rayfs."""
+    """Return the cache folder, in use from now on: `path`, else $RAYFS_CACHE, else ~/.cache/rayfs."""
     chosen = path or os.environ.get("RAYFS_CACHE") or "~/.cache/rayfs"
     folder = Path(chosen).expanduser().resolve()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot create the cache folder {folder} ({error.strerror}); set RAYFS_CACHE") from None
+    share_cache(folder)
     return folder
 
 

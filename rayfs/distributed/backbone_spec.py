@@ -1,12 +1,14 @@
 """The frozen backbone as every worker is told of it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from rayfs.backbones.checkpoints import load_checkpoint
 from rayfs.backbones.registry import create_backbone
 from rayfs.backbones.split import split
+from rayfs.cache import touch
 from rayfs.engine.process import configure_process
 from rayfs.errors import InputError
 from rayfs.randomness import torch_generator
@@ -35,6 +37,7 @@ class BackboneSpec:
         """
         module = create_backbone(self.name, self.channels, self.image_size, torch_generator(0, "backbone"))
         load_checkpoint(self.checkpoint, module)
+        touch(Path(self.checkpoint))
         module = module.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         return module if self.n_blocks is None else split(module, self.n_blocks)[0]
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from rayfs.benchmarks.tables import ImageTable, open_table
+from rayfs.cache import touch
 from rayfs.durable_files import written_durably
 from rayfs.engine.features import embed
 from rayfs.engine.table_views import RANGE, TableViews
@@ -79,6 +80,7 @@ def open_bank(cache_dir: Path, fingerprint: str, features_path: Path) -> BaseBan
         raise InputError(f"{features_path} cannot be read ({error}); remove the file") from None
     if len(features) != len(table):
         raise InputError(f"{features_path} has {len(features)} rows but its table {len(table)}; remove the file")
+    touch(features_path)
     return BaseBank(table=table, features=features, path=features_path)
 
 
