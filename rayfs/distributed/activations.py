@@ -4,7 +4,6 @@ A bank of them is named by all that it depends on, and made once for all episode
 """
 
 import math
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +14,10 @@ import torch
 from rayfs.benchmarks.augmentation import Augmentation
 from rayfs.benchmarks.tables import ImageTable
 from rayfs.distributed.backbone_spec import BackboneSpec
+from rayfs.distributed.disk import refuse_full_disk
 from rayfs.distributed.runtime import Resources
 from rayfs.distributed.table_features import ensure_table_features, features_path
 from rayfs.engine.table_views import TableViews
-from rayfs.errors import InputError
 from rayfs.methods.configs import FinetuneConfig, MethodConfig, SupportOnlyConfig
 
 Kept = tuple[int, int]
@@ -54,21 +53,12 @@ def ensure_activations(
         blocks = replace(spec, n_blocks=n_blocks)
         views = TableViews(n=n_views, seed=seed, augmentation=augmentation)
         if not features_path(cache_dir, table, blocks, gpu, views).exists():
-            refuse_full_disk(cache_dir, len(table) * kept_bytes(spec, kept), kept)
+            n_bytes = len(table) * kept_bytes(spec, kept)
+            what = f"{n_views} views behind {n_blocks} frozen blocks"
+            refuse_full_disk(cache_dir, n_bytes, what, "lower --frozen-views, freeze more (--frozen-blocks), ")
+            print(f"activations to keep: {n_bytes / 1e9:.2f} GB in {cache_dir}", flush=True)
         paths[kept] = str(ensure_table_features(table, blocks, cache_dir, resources, gpu, views).path)
     return paths
-
-
-def refuse_full_disk(cache_dir: Path, n_bytes: int, kept: Kept) -> None:
-    """Say how much is about to be written, and refuse it where the disk has no room."""
-    free = shutil.disk_usage(cache_dir).free
-    if n_bytes > free:
-        raise InputError(
-            f"{kept[1]} views behind {kept[0]} frozen blocks take {n_bytes / 1e9:.1f} GB but the disk of the cache "
-            f"{cache_dir} has {free / 1e9:.1f} GB left; lower --frozen-views, freeze more blocks (--frozen-blocks), or "
-            "set RAYFS_CACHE to a larger disk"
-        )
-    print(f"activations to keep: {n_bytes / 1e9:.2f} GB in {cache_dir}", flush=True)
 
 
 def kept_bytes(spec: BackboneSpec, kept: Kept) -> int:

@@ -20,6 +20,7 @@ from rayfs.benchmarks.sources import EncodedImage, ParquetSource, Source, encode
 from rayfs.benchmarks.tables import TableWriter, find_table, table_signature
 from rayfs.distributed.backbone_spec import BackboneSpec
 from rayfs.distributed.data_task import quiet_ray_data, run_data_task
+from rayfs.distributed.disk import refuse_full_disk
 from rayfs.distributed.runtime import Resources
 from rayfs.distributed.table_features import ensure_table_features, features_path
 from rayfs.engine.bank import BaseBank, open_bank, save_features
@@ -57,9 +58,16 @@ def _pool_actors(source: Source, resources: Resources, gpu: bool) -> int:
 
 
 def _run_build(source: Source, signature: str, spec: BackboneSpec, cache_dir: Path, n_actors: int, gpu: bool) -> None:
+    refuse_full_disk(cache_dir, build_bytes(source.count(), spec), f"the {source.count():,} base images, decoded,")
     progress = WorkProgress(f"base bank ({spec.name} features)", "images", source.count())
     print(f"building the base bank: {progress.total:,} images", flush=True)
     run_data_task(_build, (source, signature, spec, cache_dir, n_actors, gpu), progress)
+
+
+def build_bytes(n_images: int, spec: BackboneSpec) -> int:
+    """Return what the disk has to hold while the bank is made: images as they come and in order, and features."""
+    pixels = spec.image_size**2 * spec.channels
+    return n_images * (2 * pixels + 4 * n_features(spec.load(torch.device("cpu"))))
 
 
 def _build(

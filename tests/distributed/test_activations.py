@@ -14,7 +14,6 @@ from rayfs.distributed.activations import (
     ensure_activations,
     kept_activations,
     kept_bytes,
-    refuse_full_disk,
 )
 from rayfs.distributed.bank import ensure_bank
 from rayfs.distributed.evaluate import Execution, evaluate, wanted_rows, worker_spec
@@ -45,13 +44,6 @@ def test_each_kind_of_activations_is_kept_once_and_none_for_the_support_alone() 
     specs = ("lr", *METHODS[1:], "label-halluc:frozen-blocks=1,frozen-views=3", "label-halluc:frozen-blocks=3")
     assert kept_activations(method_configs(specs, "omniglot", 5, 1, {})) == [(2, 2), (1, 3)]
     assert kept_activations(method_configs(METHODS[::3], "omniglot", 5, 1, {})) == []
-
-
-def test_more_than_the_disk_holds_is_refused_before_it_is_computed(tmp_path: Path, capsys) -> None:
-    with pytest.raises(InputError, match=r"4 views behind 2 frozen blocks take 1000000.0 GB but .* lower --frozen-v"):
-        refuse_full_disk(tmp_path, 10**15, (2, 4))
-    refuse_full_disk(tmp_path, 10**7, (2, 4))
-    assert "activations to keep: 0.01 GB" in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("ignore:overflow")

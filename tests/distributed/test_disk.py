@@ -1,0 +1,59 @@
+"""What the disk cannot hold is refused before it is made, with the numbers and the ways out."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from rayfs.distributed import activations, bank, disk
+from rayfs.distributed.activations import ensure_activations, kept_bytes
+from rayfs.distributed.bank import build_bytes, ensure_bank
+from rayfs.distributed.experiment import Experiment
+from rayfs.distributed.runtime import Resources
+from rayfs.errors import InputError
+from rayfs.methods.recipes import method_configs
+
+NONE = Resources(nodes=())
+
+
+@pytest.fixture(params=[0, -1], ids=["just enough", "a byte short"])
+def short(request: pytest.FixtureRequest) -> int:
+    return request.param
+
+
+def leave(free: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+
+
+def made(*arguments: object) -> None:
+    raise RuntimeError("made")
+
+
+def test_activations(experiment: Experiment, cache_dir: Path, short: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    methods = method_configs(("label-halluc:frozen-blocks=2,frozen-views=3",), "omniglot", 5, 1, {})
+    table, spec = experiment.novel, experiment.backbone
+    n_bytes = 340 * 3 * 64 * 7 * 7 * 2
+    assert kept_bytes(spec, (2, 3)) * len(table) == n_bytes
+    leave(n_bytes + short, monkeypatch)
+    monkeypatch.setattr(activations, "ensure_table_features", made)
+    message = (
+        "^3 views behind 2 frozen blocks take 0.0 GB but .* lower --frozen-views, freeze more" if short else "made"
+    )
+    with pytest.raises(InputError if short else RuntimeError, match=message):
+        ensure_activations(table, spec, methods, experiment.benchmark.augmentation, 0, cache_dir, NONE, False)
+
+
+def test_base_bank(experiment: Experiment, tmp_path: Path, short: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    n_bytes = 2720 * (2 * 28 * 28 + 4 * 64)
+    assert build_bytes(2720, experiment.backbone) == n_bytes
+    leave(n_bytes + short, monkeypatch)
+    monkeypatch.setattr(bank, "run_data_task", made)
+    message = "^the 2,720 base images, decoded, take 0.0 GB .* remove what is not needed" if short else "made"
+    with pytest.raises(InputError if short else RuntimeError, match=message):
+        ensure_bank(experiment.base, experiment.backbone, tmp_path, NONE, False)
+
+
+def test_a_disk_of_this_machine_holds_no_exabyte(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"they take 1000000000.0 GB but the disk of the cache .* has \d+.\d GB left"):
+        disk.refuse_full_disk(tmp_path, 10**18, "they")
+    disk.refuse_full_disk(tmp_path, 1, "they")
