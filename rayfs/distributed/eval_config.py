@@ -129,6 +129,9 @@ class EvalConfig:
     """GPUs an actor; default 1 where the cluster has GPUs, else 0."""
     cpus_per_worker: int = 1
     """CPU cores, and threads, an actor."""
+    wait_for_nodes: float | None = None
+    """Seconds to wait for nodes that have still to join, where --workers (one, without it) do not fit the cluster yet;
+    autoscalers see what is missing. Default: 600 on a cluster without any CPU and GPU, else 0, refuse at once."""
     episode_timeout: float | None = None
     """Seconds after which an episode (all its methods) is taken for hung: its worker is killed, and the episode tried
     again; default 20 times the longest so far, at least 10 minutes."""
@@ -150,6 +153,8 @@ class EvalConfig:
                 raise InputError(f"--{name.replace('_', '-')} is {value}; expected at least 1")
         if self.gpus_per_worker is not None and self.gpus_per_worker < 0:
             raise InputError(f"--gpus-per-worker is {self.gpus_per_worker}; expected 0 or more")
+        if self.wait_for_nodes is not None and not 0 <= self.wait_for_nodes < float("inf"):
+            raise InputError(f"--wait-for-nodes is {self.wait_for_nodes}; expected seconds, 0 or more")
         if self.episode_timeout is not None and not self.episode_timeout > 0:
             raise InputError(f"--episode-timeout is {self.episode_timeout}; expected seconds above 0")
         if self.seed < 0:

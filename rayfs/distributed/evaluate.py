@@ -17,6 +17,7 @@ from rayfs.distributed.activations import Kept, ensure_activations
 from rayfs.distributed.bank import ensure_bank
 from rayfs.distributed.experiment import Experiment
 from rayfs.distributed.metrics import EpisodeMetrics
+from rayfs.distributed.nodes import gpus_of_worker, wait_for_nodes
 from rayfs.distributed.runner import EpisodePool, PoolSize, WorkItem
 from rayfs.distributed.runtime import Resources, cluster_resources, connect
 from rayfs.distributed.worker import WorkerSpec
@@ -43,6 +44,8 @@ class Execution:
     """None: one where there are GPUs, else none."""
     episode_timeout: float | None = None
     """Seconds after which an episode is taken for hung; None: as `EpisodePool` has it."""
+    wait_for_nodes: float | None = None
+    """Seconds; as `wait_for_nodes` takes them."""
 
 
 def evaluate(
@@ -83,8 +86,9 @@ def _run_missing(
     with sigterm_as_interrupt():
         address = connect()
         with sigterm_as_interrupt():  # again: Ray's start installs a handler of its own
-            resources = cluster_resources()
-            size = pool_size(resources, execution.workers, execution.cpus_per_worker, execution.gpus_per_worker)
+            asked = execution.workers, execution.cpus_per_worker, execution.gpus_per_worker
+            resources = wait_for_nodes(*asked, 0 if address == "local" else execution.wait_for_nodes)
+            size = pool_size(resources, *asked)
             bank = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources, size.gpus_per_worker > 0)
             run.confirm("base_table", bank.table.fingerprint)
             activations = ensure_activations(
@@ -160,14 +164,14 @@ def pool_size(resources: Resources, workers: int | None, cpus: int, gpus: float 
     Raises:
         InputError: more is asked for than the cluster has.
     """
-    if gpus is None:
-        gpus = 1.0 if resources.gpus >= 1 else 0.0
+    gpus = gpus_of_worker(resources, gpus)
     fitting = resources.n_fitting(cpus, gpus)
     if fitting < 1 or (workers or 1) > fitting:
         raise InputError(
             f"{workers or 1} workers with {cpus} CPUs and {gpus:g} GPUs each do not fit the cluster's "
             f"{len(resources.nodes)} nodes with {resources.cpus:g} CPUs and {resources.gpus:g} GPUs, which hold "
-            f"{fitting}; lower --workers, --cpus-per-worker or --gpus-per-worker"
+            f"{fitting}; lower --workers, --cpus-per-worker or --gpus-per-worker, or "
+            "--wait-for-nodes SECONDS where nodes have still to join"
         )
     return PoolSize(workers=workers or fitting, cpus_per_worker=cpus, gpus_per_worker=gpus)
 
