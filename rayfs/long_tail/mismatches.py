@@ -1,5 +1,7 @@
 """How well prototypes and classifier agree (table 8). C classes, D features."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from rayfs.backbones.heads import l2_normalize
@@ -14,3 +16,8 @@ def mismatched(centres: ClassCentres) -> np.ndarray:
     """
     cosines_CC = l2_normalize(centres.prototypes_CD) @ l2_normalize(centres.weights_CD).T
     return (cosines_CC.amax(1) > cosines_CC.diagonal()).numpy()
+
+
+def mismatch_counts(mismatched_C: np.ndarray, groups: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Return how many classes of each group are mismatched."""
+    return {name: int(mismatched_C[members_C].sum()) for name, members_C in groups.items()}

@@ -8,6 +8,9 @@ from torch import Tensor
 from rayfs.backbones.heads import l2_normalize
 from rayfs.errors import InputError
 
+CHUNK = 8192
+"""Images at a time."""
+
 
 def class_prototypes(features_ND: Tensor, labels_N: Tensor, class_names: Sequence[str]) -> Tensor:
     """Return p_i = (1 / n_i) Σ_{y_j = i} f(x_j) / ||f(x_j)|| of every class, (C, D): equation 3.
@@ -37,7 +40,8 @@ def class_prototypes(features_ND: Tensor, labels_N: Tensor, class_names: Sequenc
             "leave them out, or give at least one image of each"
         )
     sums_CD = torch.zeros(n_classes, features_ND.shape[1], dtype=torch.float64)
-    sums_CD.index_add_(0, labels_N, l2_normalize(features_ND.double()))
+    for rows_n in torch.arange(len(labels_N)).split(CHUNK):
+        sums_CD.index_add_(0, labels_N[rows_n], l2_normalize(features_ND[rows_n].double()))
     prototypes_CD = (sums_CD / counts_C[:, None]).to(features_ND.dtype)
     refuse_directionless("prototype", prototypes_CD, class_names)
     return prototypes_CD

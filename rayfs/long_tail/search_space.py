@@ -56,7 +56,7 @@ class TransferSpace:
     attention: tuple[Attention, ...] = ("p-w",)
     """Variants of table 6."""
     own_neighbour: tuple[bool, ...] = (True, False)
-    block: int = 200
+    block: int = 100
     """Settings that share a τ; fewer where there are fewer sets of thresholds."""
     thresholds_of_block: int = 40
     """Most thresholds of a block, drawn where there are more: neighbouring ones give much the same classifier, and each
@@ -115,3 +115,13 @@ def draw_block(space: TransferSpace, thresholds: Sequence[int], seed: int, index
         TransferSetting(thresholds=chosen, tau=tau, terms=terms, attention=attention, own_neighbour=own)
         for chosen in sets
     ]
+
+
+def draw_settings(space: TransferSpace, thresholds: Sequence[int], seed: int, n: int) -> list[TransferSetting]:
+    """Return the first `n` settings, block after block; more settings go on where fewer ended."""
+    settings: list[TransferSetting] = []
+    index = 0
+    while len(settings) < n:
+        settings += draw_block(space, thresholds, seed, index)
+        index += 1
+    return settings[:n]

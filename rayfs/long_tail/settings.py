@@ -86,8 +86,8 @@ def continual(k: int, tau: float = TAU) -> Member:
 Classifier = tuple[Member, ...]
 """A single member, or an ensemble: the mean of the members' softmax probabilities (equation 8)."""
 
-COSINE, ENSEMBLE = "cosine", "ensemble"
-"""The classifier that gains are against, and the one that they are of."""
+COSINE, ENSEMBLE, TUNED = "cosine", "ensemble", "tuned ensemble"
+"""The classifier that gains are against, the one that they are of, and one whose settings a search chose."""
 
 
 def paper_classifiers(thresholds: tuple[int, ...], tau: float, continual_prototypes: bool) -> dict[str, Classifier]:

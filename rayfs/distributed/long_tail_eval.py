@@ -1,0 +1,150 @@
+"""The long-tail job: features from the cache, classifiers of every checkpoint in this process, tables and a page.
+
+Ray computes features that the cache lacks, and is not started otherwise.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from rayfs.benchmarks.tables import cache_folder
+from rayfs.command_line import EXIT_OK
+from rayfs.distributed.evaluate import sigterm_as_interrupt
+from rayfs.distributed.experiment import session_information
+from rayfs.distributed.long_tail_eval_config import LongTailEvalConfig
+from rayfs.distributed.long_tail_features import LongTailImages, LongTailModel, features_of, open_images, open_model
+from rayfs.distributed.runtime import refuse_lost_outputs
+from rayfs.engine.process import configure_process
+from rayfs.evaluation.long_tail.report import build_page
+from rayfs.evaluation.long_tail.results import (
+    CheckpointResult,
+    LongTailResults,
+    TransferChoice,
+    TunedEnsemble,
+    encode_rows,
+)
+from rayfs.evaluation.long_tail.summary import summarise_long_tail
+from rayfs.evaluation.long_tail.tables import table_files, text_table
+from rayfs.evaluation.long_tail.write import REPORT, ROWS, refuse_other_run, write_evaluation
+from rayfs.long_tail.centres import ClassCentres, compose
+from rayfs.long_tail.ensemble import predict
+from rayfs.long_tail.groups import class_groups
+from rayfs.long_tail.mismatches import mismatched
+from rayfs.long_tail.prototypes import class_prototypes
+from rayfs.long_tail.search import best_setting, score_settings
+from rayfs.long_tail.search_space import TransferSetting, TransferSpace, distinct_thresholds, draw_settings
+from rayfs.long_tail.settings import TUNED, Classifier, paper_classifiers
+
+
+def run_long_tail_eval(config: LongTailEvalConfig, command: list[str]) -> int:
+    """Do what the flags ask, print the table, and return the exit code.
+
+    Raises:
+        InputError: wrong input, mostly before any work.
+    """
+    refuse_lost_outputs({"--out": config.out})
+    cache_dir = cache_folder()
+    images = open_images(config, cache_dir)
+    models = [open_model(config, images, name, cache_dir) for name in config.checkpoint or (None,)]
+    if config.out is not None:
+        refuse_other_run(config.out, identity(config, images, models))
+    configure_process(config.threads)
+    with sigterm_as_interrupt():
+        classifiers = paper_classifiers(config.k, config.tau, config.continual_prototypes)
+        found = [evaluate(config, images, model, classifiers) for model in models]
+    results = LongTailResults(
+        benchmark=config.benchmark, split=config.split, backbone=config.backbone, class_names=images.class_names,
+        counts_C=images.counts_C, labels_N=images.labels[config.split], borders=config.groups, checkpoints=found,
+        choice=TransferChoice(
+            thresholds=config.k, tau=config.tau, attention=config.attention, own_neighbour=config.own_neighbour
+        ),
+        classifiers=classifiers, n_resamples=config.resamples, seed=config.seed,
+    )  # fmt: skip
+    report(config, images, models, results, command)
+    return EXIT_OK
+
+
+def evaluate(
+    config: LongTailEvalConfig, images: LongTailImages, model: LongTailModel, classifiers: Mapping[str, Classifier]
+) -> CheckpointResult:
+    """Classify the images of the split by every classifier that is made of `model`."""
+    print(f"{config.backbone}: {model.report}", flush=True)
+    base_ND = features_of(images, model, "base", config.prototype_views)
+    centres = ClassCentres(
+        class_names=images.class_names, counts_C=torch.from_numpy(images.counts_C), weights_CD=model.weights_CD,
+        scale=config.scale or model.scale,
+        prototypes_CD=class_prototypes(base_ND, torch.from_numpy(images.labels["base"]), images.class_names),
+    )  # fmt: skip
+    members = dict.fromkeys(member for classifier in classifiers.values() for member in classifier)
+    composed = compose(centres, members, config.attention, config.own_neighbour)
+    queries_ND = features_of(images, model, config.split)
+    answers = predict(queries_ND, classifiers, composed, centres.scale)
+    tuned = search(config, images, model, centres) if config.search else None
+    if tuned is not None:
+        setting = tuned.best.setting
+        composed = compose(centres, setting.classifier, setting.attention, setting.own_neighbour)
+        answers |= predict(queries_ND, {TUNED: setting.classifier}, composed, centres.scale)
+    return CheckpointResult(
+        name=model.name, state_hash=model.spec.state_hash, centres=centres, answers=answers,
+        mismatched_C=mismatched(centres), tuned=tuned,
+    )  # fmt: skip
+
+
+def search(
+    config: LongTailEvalConfig, images: LongTailImages, model: LongTailModel, centres: ClassCentres
+) -> TunedEnsemble:
+    """Choose thresholds, τ and terms on validation images."""
+    features_ND, labels_N = features_of(images, model, "validation"), torch.from_numpy(images.labels["validation"])
+    space = TransferSpace(attention=(config.attention,))
+    settings = draw_settings(space, distinct_thresholds(images.counts_C.tolist()), config.seed, config.search)
+    reference = TransferSetting(
+        thresholds=config.k, tau=config.tau, attention=config.attention, own_neighbour=config.own_neighbour
+    )
+    groups = class_groups(images.counts_C, config.groups)
+    started = time.perf_counter()
+    scored = score_settings(features_ND, labels_N, centres, groups, [*settings, reference])
+    seconds = time.perf_counter() - started
+    best = best_setting(scored[:-1], config.objective)
+    print(
+        f"searched {len(settings):,} settings on {len(labels_N):,} validation images in {seconds:.1f} s "
+        f"({60 * len(settings) / seconds:,.0f} a minute)\nchosen: {best.setting.describe()}\n"
+        f"validation, {config.objective}: {best.value(config.objective):.2f}, with --k and --tau "
+        f"{scored[-1].value(config.objective):.2f}",
+        flush=True,
+    )
+    return TunedEnsemble(
+        best=best, scored=scored[:-1], reference=scored[-1], objective=config.objective, n_images=len(labels_N),
+        seconds=seconds,
+    )  # fmt: skip
+
+
+def identity(config: LongTailEvalConfig, images: LongTailImages, models: list[LongTailModel]) -> dict[str, Any]:
+    """Return what makes two evaluations the same."""
+    left_out = ("data", "image_size", "checkpoint", "device", "threads", "out")
+    return {
+        **{name: value for name, value in asdict(config).items() if name not in left_out},
+        "tables": {split: table.fingerprint for split, table in images.tables.items()},
+        "checkpoints": [{"state_hash": model.spec.state_hash, "head_hash": model.head_hash} for model in models],
+    }
+
+
+def report(
+    config: LongTailEvalConfig, images: LongTailImages, models: list[LongTailModel], results: LongTailResults,
+    command: list[str],
+) -> None:  # fmt: skip
+    """Print the table, and write everything to --out."""
+    summary = summarise_long_tail(results)
+    print("\n" + text_table(summary), end="", flush=True)
+    if config.out is None:
+        return
+    base = images.tables["base"]
+    pictures = np.array(base.images[base.offsets[:-1]])
+    write_evaluation(
+        config.out, identity(config, images, models), session_information(command), summary,
+        {ROWS: encode_rows(results), REPORT: build_page(results, summary, command, pictures), **table_files(summary)},
+    )  # fmt: skip
+    print(f"{ROWS}, table.csv, table.md, summary.json, {REPORT}: {config.out}")

@@ -1,0 +1,1 @@
+"""Results of long-tailed recognition: rows of classes, tables, figures and the page."""

@@ -1,0 +1,109 @@
+"""What an evaluation of long-tailed recognition found, and its rows: one for each checkpoint, classifier and class.
+
+N test images, C classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+
+from rayfs.long_tail.accuracy import N_RESAMPLES, class_scores
+from rayfs.long_tail.centres import ClassCentres
+from rayfs.long_tail.groups import Borders, class_groups
+from rayfs.long_tail.search import Objective, ScoredSetting
+from rayfs.long_tail.settings import Attention, Classifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferChoice:
+    """The settings of the classifiers that are not tuned."""
+
+    thresholds: tuple[int, ...]
+    tau: float
+    attention: Attention
+    own_neighbour: bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TunedEnsemble:
+    """What a search on validation images chose, and what it chose from."""
+
+    best: ScoredSetting
+    scored: Sequence[ScoredSetting]
+    reference: ScoredSetting
+    """What --k and --tau say, on the same validation images; by default the paper's setting."""
+    objective: Objective
+    n_images: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CheckpointResult:
+    """Answers of every classifier that was made of one checkpoint."""
+
+    name: str
+    state_hash: str
+    centres: ClassCentres
+    answers: Mapping[str, np.ndarray]
+    """Classifier -> class ids given to the test images, (N,) int64."""
+    mismatched_C: np.ndarray
+    """Classes whose prototype is closest to another class's weights, bool."""
+    tuned: TunedEnsemble | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LongTailResults:
+    """All checkpoints on the same test images."""
+
+    benchmark: str
+    split: str
+    backbone: str
+    class_names: tuple[str, ...]
+    counts_C: np.ndarray
+    """Training images of each class, int64."""
+    labels_N: np.ndarray
+    """Class ids of the test images."""
+    borders: Borders
+    choice: TransferChoice
+    classifiers: Mapping[str, Classifier]
+    """Name -> members, in the order of the tables."""
+    checkpoints: Sequence[CheckpointResult]
+    n_resamples: int = N_RESAMPLES
+    seed: int = 0
+    """Of the bootstrap."""
+
+    @property
+    def groups(self) -> dict[str, np.ndarray]:
+        """Which classes are in each group, (C,) bool."""
+        return class_groups(self.counts_C, self.borders)
+
+
+def encode_rows(results: LongTailResults) -> bytes:
+    """Return the rows as a Parquet file: counts and right answers of each class, nothing rounded."""
+    group_of = np.full(len(results.class_names), "", dtype=object)
+    for name, members in results.groups.items():
+        group_of[members & (group_of == "")] = name
+    columns: dict[str, list] = {name: [] for name in ("checkpoint", "state_hash", "classifier", "class", "group")}
+    numbers: dict[str, list] = {name: [] for name in ("class_id", "n_train", "n_test", "n_correct")}
+    n_classes = len(results.class_names)
+    for checkpoint in results.checkpoints:
+        for classifier, answers in checkpoint.answers.items():
+            scores = class_scores(answers, results.labels_N, n_classes)
+            for name, value in (
+                ("checkpoint", checkpoint.name), ("state_hash", checkpoint.state_hash), ("classifier", classifier),
+            ):  # fmt: skip
+                columns[name] += [value] * n_classes
+            columns["class"] += results.class_names
+            columns["group"] += group_of.tolist()
+            numbers["class_id"] += range(n_classes)
+            numbers["n_train"] += results.counts_C.tolist()
+            numbers["n_test"] += scores.n_C.tolist()
+            numbers["n_correct"] += scores.correct_C.tolist()
+    arrays = {name: pa.array(values, pa.string()) for name, values in columns.items()}
+    arrays |= {name: pa.array(values, pa.int64()) for name, values in numbers.items()}
+    sink = pa.BufferOutputStream()
+    parquet.write_table(pa.table(arrays), sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue().to_pybytes()
