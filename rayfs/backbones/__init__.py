@@ -1,7 +1,7 @@
-"""Backbones: Conv-4, (SE)ResNet-12, Wide ResNet, those of torchvision and timm, heads, checkpoints.
+"""Backbones: Conv-4, (SE)ResNet-12, Wide ResNet, CIFAR ResNets, those of torchvision and timm, heads, checkpoints.
 
 Reading order: `names`, `registry`, `resnet12`, `squeeze_excitation`, `regularisation`, `conv4`, `conv4_flat`,
-`wide_resnet`, `torchvision_backbones`, `timm_backbones`, `global_draws`, `heads`, `checkpoints`, `state`,
+`wide_resnet`, `resnet32`, `torchvision_backbones`, `timm_backbones`, `global_draws`, `heads`, `checkpoints`, `state`,
 `checkpoint_files`.
 """
 

@@ -21,7 +21,7 @@ from rayfs.backbones.regularisation import DropBlock
 from rayfs.errors import InputError
 from rayfs.randomness import torch_generator
 
-OWN = ["conv4", "conv4-32", "conv4-flat", "conv4-32-flat", "resnet12", "seresnet12", "wrn-10-1"]
+OWN = ["conv4", "conv4-32", "conv4-flat", "conv4-32-flat", "resnet12", "seresnet12", "resnet20", "wrn-10-1"]
 """One name of each kind that is written here; those of torchvision and timm have tests of their own."""
 
 
@@ -121,5 +121,6 @@ def test_wrong_requests_are_refused_with_numbers(arguments, message):
 def test_a_least_image_size_is_stated_for_every_exact_name():
     assert {name: spec.min_image_size for name, spec in BACKBONES.items()} == {
         **{"conv4": 8, "conv4-32": 8, "conv4-flat": 16, "conv4-32-flat": 16, "resnet12": 16, "seresnet12": 16},
+        **dict.fromkeys(("resnet20", "resnet32", "resnet44", "resnet56", "resnet110"), 3),
         **dict.fromkeys(("resnet18", "resnet50", "resnet101", "resnet152", "resnext50"), 17),
     }

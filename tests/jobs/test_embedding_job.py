@@ -95,6 +95,7 @@ def test_a_run_continues_in_episodes_and_classifiers_without_computing_anything_
     ("flags", "expected"),
     [
         (["--benchmark", "imagenet"], "--benchmark is 'imagenet'; expected one of omniglot"),
+        (["--benchmark", "cifar100-lt", "--data", "."], "has the same classes in every split, so there are no novel"),
         (["--benchmark", "folder"], "needs --data DIR"),
         (["--image-size", "32"], "no embedding for benchmark 'omniglot' at 32 px"),
         (["--checkpoint", "absent.safetensors"], "checkpoint absent.safetensors does not exist"),

@@ -166,6 +166,7 @@ def test_a_folder_of_other_files_is_not_overwritten(error, folder, checkpoint) -
     ("flags", "expected"),
     [
         (["--benchmark", "imagenet"], "--benchmark is 'imagenet'; expected one of omniglot"),
+        (["--benchmark", "cifar100-lt", "--data", "."], "has the same classes in every split, so there are no novel"),
         (["--benchmark", "folder"], "needs --data DIR"),
         (["--data", "/tmp"], "is embedded in the package and takes no --data"),
         (["--image-size", "8"], "expected 16 to 512"),
