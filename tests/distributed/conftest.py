@@ -1,6 +1,5 @@
-"""One Ray cluster for all tests that need it, and a small experiment on real Omniglot images."""
+"""A small experiment on real Omniglot images; its cluster is the one that all tests share."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,27 +7,11 @@ import pytest
 from rayfs.distributed.eval_config import EvalConfig
 from rayfs.distributed.experiment import Experiment
 from rayfs.distributed.label_halluc_eval import build_experiment
-from rayfs.distributed.runtime import Resources
 
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="session")
-def resources() -> Iterator[Resources]:
-    """A private local cluster with room for two workers, whatever the machine has."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_ADDRESS", "local")
-        patch.setattr("os.sched_getaffinity", lambda pid: {0, 1}, raising=False)
-        import ray
-
-        from rayfs.distributed.runtime import cluster_resources, connect
-
-        assert connect() == "local"
-    yield cluster_resources()
-    ray.shutdown()
 
 
 @pytest.fixture(scope="session")
