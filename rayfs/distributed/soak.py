@@ -81,7 +81,8 @@ def own_cluster(n_nodes: int) -> Iterator[Any]:
         )
         from ray.cluster_utils import Cluster
 
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": HEAD_CPUS, "include_dashboard": False})
+        head = {"num_cpus": HEAD_CPUS, "include_dashboard": False, "dashboard_port": 0}  # 8265 may be another Ray's
+        cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
             with sigterm_as_interrupt():  # Ray's start installs a handler that would end the nodes behind our back
                 for _ in range(n_nodes):
