@@ -12,6 +12,9 @@ EMPTY_S = 600.0
 REPORT_S = 30.0
 POLL_S = 1.0
 
+PLACED_S = 30
+"""How long a placement group may take to get its place on nodes that are there; other jobs may hold it."""
+
 DATA_CPUS = 2.0
 """What Ray Data needs to make the base bank: on a single CPU it never starts an actor."""
 
@@ -71,5 +74,7 @@ def _demand(workers: int, cpus: int, gpus: float) -> Iterator[None]:
     asked = placement_group(bundles)
     try:
         yield
+        # One that is removed while it takes its place on a node keeps the CPUs there for ever (seen with Ray 2.60).
+        asked.wait(timeout_seconds=PLACED_S)
     finally:
         remove_placement_group(asked)
