@@ -1,7 +1,7 @@
 """Run the main job while its workers and nodes die, and count what is lost.
 
     python jobs/soak.py --out runs/soak                                    2,000 episodes, some minutes on 2 cores
-    python jobs/soak.py --episodes 120 --kill-every 2 --node-every 5 --out runs/soak-quick
+    python jobs/soak.py --episodes 400 --kill-every 2 --node-every 3 --out runs/soak-quick
 
 A Ray cluster of several raylets on this machine; first a quiet run of jobs/label_halluc_eval.py, then the same command
 while workers are killed with SIGKILL and nodes are lost and come back. Prints a tally. Exit code 0: every episode done

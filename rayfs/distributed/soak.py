@@ -36,6 +36,11 @@ HEAD_CPUS = 2
 TICK_S = 0.25
 """How often the driver's memory is read, and faults may happen."""
 
+APART = 40
+"""Episodes between two faults, at least. An episode that is hit three times is given up, as it has to be: it might be
+what kills. Where a slow machine solves few episodes between two faults, that happens by chance: to 2,000 (1/12)^3 = 1.2
+of them with twelve, to 0.03 with forty."""
+
 STALL_S = 600.0
 """A driver that ends no episode for so long is killed: the soak has failed."""
 
@@ -105,25 +110,30 @@ class Faults:
         self._started = time.monotonic()
         self._kill_due, self._node_due = self._wait(config.kill_every), self._wait(config.node_every)
         self._away = False
+        self._quiet_until = 0
         self.events: list[dict[str, Any]] = []
 
     def start(self) -> None:
         """Start the clock."""
         self._started = time.monotonic()
 
-    def tick(self) -> None:
-        """Do what is due."""
-        if self._now() >= self._kill_due:
-            self._kill_worker()
-            self._kill_due = self._now() + self._wait(self._config.kill_every)
-        if self._now() >= self._node_due:
-            if self._away:
-                self._cluster.add_node(num_cpus=1)
-                self._note("node regained")
-                self._away = False
-            else:
-                self._lose_node()
+    def tick(self, n_done: int) -> None:
+        """Do what is due, now that `n_done` episodes are done."""
+        if self._away and self._now() >= self._node_due:
+            self._cluster.add_node(num_cpus=1)
+            self._note("node regained")
+            self._away = False
             self._node_due = self._now() + self._wait(self._config.node_every) / 2
+        if n_done < self._quiet_until:
+            return
+        if not self._away and self._now() >= self._node_due:
+            if self._lose_node():
+                self._quiet_until = n_done + APART
+            self._node_due = self._now() + self._wait(self._config.node_every) / 2
+        elif self._now() >= self._kill_due:
+            if self._kill_worker():
+                self._quiet_until = n_done + APART
+            self._kill_due = self._now() + self._wait(self._config.kill_every)
 
     def tally(self) -> FaultTally:
         """Count the events."""
@@ -139,22 +149,27 @@ class Faults:
         tally = self.tally()
         return f"workers killed {tally.workers_killed}, nodes lost {tally.nodes_lost}, regained {tally.nodes_regained}"
 
-    def _kill_worker(self) -> None:
+    def _kill_worker(self) -> bool:
         pids = sorted(pid for node in self._cluster.list_all_nodes() for pid in pids_at_work(node))
         if not pids:
-            return
+            return False
         pid = pids[self._stream.below(len(pids))]
-        with suppress(ProcessLookupError):
+        try:
             os.kill(pid, signal.SIGKILL)
-            self._note("worker killed", pid=pid)
+        except ProcessLookupError:
+            return False
+        self._note("worker killed", pid=pid)
+        return True
 
-    def _lose_node(self) -> None:
+    def _lose_node(self) -> bool:
         nodes = sorted(filter(pids_at_work, self._cluster.worker_nodes), key=lambda node: node.unique_id)
-        if nodes:
-            node = nodes[self._stream.below(len(nodes))]
-            self._cluster.remove_node(node, allow_graceful=False)
-            self._note("node lost", node=node.unique_id)
-            self._away = True
+        if not nodes:
+            return False
+        node = nodes[self._stream.below(len(nodes))]
+        self._cluster.remove_node(node, allow_graceful=False)
+        self._note("node lost", node=node.unique_id)
+        self._away = True
+        return True
 
     def _wait(self, every: float) -> float:
         return every * (0.5 + self._stream.below(1001) / 1000)
@@ -254,7 +269,7 @@ def _watch(
         with suppress(OSError):  # it has ended
             memory.append((round(now - started, 2), resident_mb(process.pid)))
         if faults:
-            faults.tick()
+            faults.tick(n_done)
     return memory
 
 
