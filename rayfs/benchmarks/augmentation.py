@@ -23,7 +23,7 @@ CROP_TRIES = 10
 MAX_ASPECT = 4 / 3
 """Of a resized crop: torchvision's constants."""
 
-_BRIGHTNESS, _CONTRAST, _SATURATION = 0, 1, 2
+_CONTRAST, _SATURATION = 1, 2  # 0: brightness
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ def apply_views(images: torch.Tensor, config: Augmentation, views: ViewParameter
         images: (N, H, W, C) uint8 on the device of `views`.
 
     Returns:
-        (N, C, H, W) float32 in [0, 1], channels-last in memory.
+        (N, C, H, W) float32 in [0, 1].
     """
     images = _crop(images, config, views.offsets)
     x = images.float().div_(255.0)
@@ -136,9 +136,10 @@ def plain_view(images: torch.Tensor) -> torch.Tensor:
 
 
 def normalize(x: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
-    """Subtract `mean` and divide by `std`, one value a channel, of (N, C, H, W) images."""
+    """Subtract `mean` and divide by `std`, one value a channel, of (N, C, H, W) images; channels-last in memory."""
     shape = (1, len(mean), 1, 1)
-    return (x - constant(mean, x.device, x.dtype).view(shape)) / constant(std, x.device, x.dtype).view(shape)
+    x = (x - constant(mean, x.device, x.dtype).view(shape)) / constant(std, x.device, x.dtype).view(shape)
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 @functools.lru_cache(maxsize=256)
@@ -155,11 +156,12 @@ def _crop(images: torch.Tensor, config: Augmentation, offsets: torch.Tensor) -> 
     padding = config.crop_padding
     if not padding:
         return images
-    n, height, width, _ = images.shape
-    padded = F.pad(images, (0, 0, padding, padding, padding, padding), value=config.fill)
-    rows = offsets[:, :1] + torch.arange(height, device=images.device)
-    columns = offsets[:, 1:] + torch.arange(width, device=images.device)
-    return padded[torch.arange(n, device=images.device)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    n, height, width, channels = images.shape
+    padded = F.pad(images, (0, 0, padding, padding, padding, padding), value=config.fill).flatten(2)
+    first = torch.arange(n, device=images.device)[:, None]
+    rows = padded[first, offsets[:, :1] + torch.arange(height, device=images.device)]
+    columns = channels * offsets[:, 1:] + torch.arange(channels * width, device=images.device)
+    return rows.gather(2, columns[:, None].expand(-1, height, -1)).view(images.shape)
 
 
 def _whole(n: int, device: torch.device) -> torch.Tensor:
@@ -217,14 +219,20 @@ def _jitter(x: torch.Tensor, factors: torch.Tensor, orders: torch.Tensor) -> tor
     """Apply brightness, contrast and saturation to (N, H, W, C) images, each image in its own order.
 
     Each of the three is `x <- clip(a x + (1 - a) reference)` with reference 0, the mean of the grey image, and the grey
-    image itself; on one-channel images saturation leaves x as it is.
+    image itself; on one-channel images saturation leaves x as it is. In memory the channels lie one after the other: on
+    CPUs four times as fast as pixel after pixel, where a vector would hold three values.
     """
+    x = x.permute(0, 3, 1, 2).contiguous()
     for turn in range(3):
-        kind = orders[:, turn]
-        a = factors.gather(1, kind[:, None]).view(-1, 1, 1, 1)
-        grey = (x @ constant(GREY_WEIGHTS, x.device, x.dtype)).unsqueeze(3) if x.shape[3] == 3 else x
+        kind = orders[:, turn, None]
+        a = factors.gather(1, kind).view(-1, 1, 1, 1)
         kind = kind.view(-1, 1, 1, 1)
-        reference = torch.where(kind == _CONTRAST, grey.mean((1, 2, 3), keepdim=True), grey)
-        reference = torch.where(kind == _BRIGHTNESS, torch.zeros_like(reference), reference)
-        x = torch.lerp(reference, x, a).clamp_(0, 1)
-    return x
+        if x.shape[1] == 3:
+            red, green, blue = GREY_WEIGHTS
+            grey = (red * x[:, 0:1]).add_(x[:, 1:2], alpha=green).add_(x[:, 2:3], alpha=blue)
+        else:
+            grey = x.clone()
+        mean = grey.mean((2, 3), keepdim=True)
+        reference = grey.mul_((1 - a) * (kind == _SATURATION)).add_(mean * ((1 - a) * (kind == _CONTRAST)))
+        x = torch.addcmul(reference, x, a).clamp_(0, 1)
+    return x.permute(0, 2, 3, 1)
