@@ -80,7 +80,7 @@ def _draw_accuracies(axes: Any, epochs: list[int], curve: Sequence[Mapping[str, 
         epochs, [100 * row["train_accuracy"] for row in curve], color=BASE_COLOUR, label="base images, as seen",
         marker=_marker(epochs),
     )  # fmt: skip
-    axes.plot(epochs, means, color=VALIDATION_COLOUR, label="validation episodes ± 95% CI", marker=_marker(epochs))
+    axes.plot(epochs, means, color=VALIDATION_COLOUR, label="validation ± 95% CI", marker=_marker(epochs))
     lower = [mean - half for mean, half in zip(means, halves, strict=True)]
     upper = [mean + half for mean, half in zip(means, halves, strict=True)]
     axes.fill_between(epochs, lower, upper, color=VALIDATION_COLOUR, alpha=0.2, linewidth=0)

@@ -11,7 +11,7 @@ from rayfs.backbones.packaged import best_packaged, find_checkpoint, packaged_ch
 from rayfs.backbones.registry import create_backbone
 from rayfs.randomness import torch_generator
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 5 << 19
 
 
 @pytest.mark.parametrize("checkpoint", packaged_checkpoints(), ids=lambda checkpoint: checkpoint.name)
