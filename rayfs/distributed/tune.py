@@ -18,6 +18,7 @@ from rayfs.distributed.bank import ensure_bank
 from rayfs.distributed.evaluate import Execution, evaluate, pool_size, sigterm_as_interrupt, worker_spec
 from rayfs.distributed.experiment import Experiment, check_base_batch, session_information
 from rayfs.distributed.label_halluc_eval import build_experiment, describe, method_identities
+from rayfs.distributed.nodes import wait_for_nodes
 from rayfs.distributed.runner import PoolSize
 from rayfs.distributed.runtime import cluster_resources, connect, refuse_lost_outputs
 from rayfs.distributed.tune_config import TuneConfig
@@ -115,9 +116,7 @@ class Search:
             "spaces": {name: asdict(space) for name, space in config.spaces.items()}, "race": asdict(config.race),
         })  # fmt: skip
         write_state(run, self.state)
-        execution = Execution(
-            workers=config.trials_at_once, cpus_per_worker=config.cpus_per_trial, gpus_per_worker=config.gpus_per_trial
-        )
+        execution = Execution(**config.execution)
         baseline = replace(self._experiment, methods={BASELINE: self._experiment.methods[BASELINE]})
         evaluate(baseline, run, execution, cache_dir=self._cache_dir, command=command)
         done = self._done()
@@ -127,19 +126,19 @@ class Search:
         listed = [*former, *(self._settings(name) for name in self._plan.proposed)]
         self._board = Board(len(listed) + self._plan.n_more(len(former)), sys.stdout)
         with sigterm_as_interrupt():
-            connect()
+            address = connect()
             with sigterm_as_interrupt(), _resumable(run, command):
-                self._race(execution, done, limits, listed, len(former))
+                self._race(execution, address == "local", done, limits, listed, len(former))
 
     def _race(
-        self, execution: Execution, done: dict[str, Done], limits: dict[str, int], listed: list[dict[str, Any]],
-        n_former: int,
+        self, execution: Execution, is_local: bool, done: dict[str, Done], limits: dict[str, int],
+        listed: list[dict[str, Any]], n_former: int,
     ) -> None:  # fmt: skip
         from rayfs.distributed.tune_search import Events, run_search
 
         config = self._config
-        resources = cluster_resources()
-        size = pool_size(resources, execution.workers, execution.cpus_per_worker, execution.gpus_per_worker)
+        asked = execution.workers, execution.cpus_per_worker, execution.gpus_per_worker
+        size = pool_size(wait_for_nodes(*asked, 0 if is_local else execution.wait_for_nodes), *asked)
         print(
             f"{len(listed)} trials, {size.workers} at a time with {size.cpus_per_worker:g} CPUs and "
             f"{size.gpus_per_worker:g} GPUs each; {sum(map(len, done.values())):,} rows are here already", flush=True,

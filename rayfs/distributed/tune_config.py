@@ -71,6 +71,8 @@ class TuneConfig:
     """Stop losers early; --no-asha runs every trial to the end."""
     trials_at_once: int | None = None
     """Default: as many as the GPUs, else the CPUs, allow."""
+    wait_for_nodes: float | None = None
+    """Seconds to wait for nodes that have still to join, as in jobs/label_halluc_eval.py."""
     cpus_per_trial: int = 1
     """CPU cores, and threads, a trial."""
     gpus_per_trial: float | None = None
@@ -99,6 +101,8 @@ class TuneConfig:
                 raise InputError(f"--{name.replace('_', '-')} is {value}; expected at least {least}")
         if self.gpus_per_trial is not None and self.gpus_per_trial < 0:
             raise InputError(f"--gpus-per-trial is {self.gpus_per_trial}; expected 0 or more")
+        if self.wait_for_nodes is not None and not 0 <= self.wait_for_nodes < float("inf"):
+            raise InputError(f"--wait-for-nodes is {self.wait_for_nodes}; expected seconds, 0 or more")
         if self.seed < 0:
             raise InputError(f"--seed is {self.seed}; expected 0 or more")
         both = sorted(self.held.keys() & self.spaces.keys())
@@ -106,6 +110,14 @@ class TuneConfig:
             flag = both[0].replace("_", "-")
             raise InputError(f"{flag} is held fixed and searched at once; leave it out of --hold or of --tune")
         assert self.race
+
+    @property
+    def execution(self) -> dict[str, Any]:
+        """What the pools of baseline and final are told, as fields of `Execution`."""
+        return {
+            "workers": self.trials_at_once, "cpus_per_worker": self.cpus_per_trial,
+            "gpus_per_worker": self.gpus_per_trial, "wait_for_nodes": self.wait_for_nodes,
+        }  # fmt: skip
 
     @cached_property
     def spaces(self) -> dict[str, Space]:

@@ -44,9 +44,7 @@ def score_winner(
     state.mark_final(winner.name, location, config.final_episodes)
     write_state(run, state)
     print(f"\nfinal, on test classes, of the winner {winner.name}\n{describe(experiment)}", flush=True)
-    execution = Execution(
-        workers=config.trials_at_once, cpus_per_worker=config.cpus_per_trial, gpus_per_worker=config.gpus_per_trial
-    )
+    execution = Execution(**config.execution)
     with open_run(experiment, location, command) as final:
         summary = evaluate(experiment, final, execution, cache_dir=cache_dir, command=command)
         print(describe_results(experiment, summary))

@@ -1,5 +1,6 @@
 """The search itself, on Ray Tune. Import it behind `connect`: Ray reads its environment when it is imported."""
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -59,6 +60,7 @@ def run_search(
     Raises:
         InputError: the trials cannot run on their nodes.
     """
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it warns of every slow moment of a busy machine
     os.environ.update({name: os.environ.get(name, value) for name, value in TUNE_ENVIRONMENT.items()})
     ledger = ray.remote(Ledger).options(num_cpus=0, max_restarts=-1).remote(done, limits)
     trainable = tune.with_resources(
@@ -91,9 +93,20 @@ def run_search(
 def _scheduler(race: Race) -> TrialScheduler:
     if not race.rungs:
         return FIFOScheduler()
-    return ASHAScheduler(
+    return _Halving(
         time_attr="episodes", max_t=race.episodes, grace_period=race.grace, reduction_factor=race.reduction, brackets=1
     )
+
+
+class _Halving(ASHAScheduler):
+    """ASHA that stands by what it decided before: a trial that went on from a rung then, goes on from it now.
+
+    Its decisions depend on the order in which trials come by; a resumed search has another one.
+    """
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
+        action = super().on_trial_result(tune_controller, trial, result)
+        return TrialScheduler.CONTINUE if result["went_on"] else action
 
 
 class Proposals(Searcher):

@@ -58,7 +58,8 @@ def run_trial(settings: Mapping[str, Any], *, course: Course, ledger: Any) -> No
     """Run the episodes of one trial that are not done yet; a Ray Tune trainable.
 
     Reports after every block {"episodes", "gain" (points), "half_width", "accuracy" (percent), "seconds" (mean of an
-    episode), "failed" (0 or 1), "n_run" (episodes run now, the others were done before), "rows"}. A failed episode, or
+    episode), "failed" (0 or 1), "n_run" (episodes run now, the others were done before), "went_on" (whether later
+    episodes are done already), "rows"}. A failed episode, or
     a loss that is not finite, ends the trial with the gain `LOST`.
     """
     import ray
@@ -103,6 +104,7 @@ def _report(
         "seconds": math.fsum(seconds) / len(seconds) if seconds else math.nan,
         "failed": int(failed),
         "n_run": len(rows),
+        "went_on": max(done, default=-1) >= end,
         "rows": tuple(rows),  # a tuple: TensorBoard would draw a list
     }
 

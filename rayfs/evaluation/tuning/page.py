@@ -64,7 +64,9 @@ def build_page(
         page.section("Stopped trials", _stops(trials)),
         page.section("Failed trials", _failed(trials)),
     ]  # fmt: skip
-    return page.page(title, sections, command, rebuild=command)
+    again = f"<code>{escape_html(command)}</code> builds it again."
+    footer = f"Everything on this page comes from the rows of the search. {again}"
+    return page.page(title, sections, command, footer)
 
 
 def _head(
