@@ -15,8 +15,8 @@ class SoakConfig:
     reference_episodes: int | None = None
     """The quiet run has so many of them; default all."""
     kill_every: float = 4.0
-    """Seconds between two kills of a worker, on average; each is drawn between half and one and a half times that. Longer
-    where the machine is slow: 40 episodes lie between two faults."""
+    """Seconds between two kills of a worker, on average; each is drawn between half and one and a half times that.
+    Longer where the machine is slow: 40 episodes lie between two faults."""
     node_every: float = 30.0
     """Seconds between two losses of a node, on average; it comes back half as much later."""
     nodes: int = 2
