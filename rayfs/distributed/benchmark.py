@@ -68,10 +68,12 @@ def run_benchmark(config: BenchmarkConfig) -> int:
     with TemporaryDirectory() as folder:
         bench = prepare(config, cache_folder(), Path(folder))
         print(describe(bench), flush=True)
-        if "ratio" in config.measure:
-            measure_ratio(bench)
-        if "scaling" in config.measure:
-            benchmark_scaling.measure_scaling(bench)
+        if {"ratio", "scaling"} & set(config.measure):
+            with engine_workers(bench) as workers:
+                if "ratio" in config.measure:
+                    measure_ratio(bench, workers)
+                if "scaling" in config.measure:
+                    benchmark_scaling.measure_scaling(bench, workers)
         if "sweep" in config.measure:
             benchmark_scaling.measure_sweep(bench)
     return 0
@@ -164,12 +166,12 @@ def counts(bench: Bench, naive: bool) -> tuple[Counts, Counts]:
     )
 
 
-def measure_ratio(bench: Bench) -> None:
+def measure_ratio(bench: Bench, workers: list) -> None:
     """Run the rounds, compare the losses, print and write the timings."""
     import ray
 
-    with engine_workers(bench) as workers, naive_worker(bench) as naive:
-        timings = []
+    with naive_worker(bench) as naive:
+        timings: list[Timing] = []
         for number in range(bench.config.rounds):
             timings += run_round(bench, number, workers, naive)
             done = [f"{t.side} {t.episode_s:.3g} s" for t in timings if t.round == number]
@@ -264,13 +266,13 @@ def row_of(bench: Bench, timing: Timing) -> Mapping[str, Any]:
 
 
 @contextmanager
-def engine_workers(bench: Bench, spec: WorkerSpec | None = None) -> Iterator[list]:
+def engine_workers(bench: Bench) -> Iterator[list]:
     """Yield prepared and warmed-up workers, as a run has them."""
     import ray
 
     options = {"num_cpus": bench.size.cpus_per_worker, "num_gpus": bench.size.gpus_per_worker}
     actor = ray.remote(TimedEpisodeWorker).options(**options)
-    workers = [actor.remote(spec or bench.spec) for _ in range(bench.size.workers)]
+    workers = [actor.remote(bench.spec) for _ in range(bench.size.workers)]
     try:
         ray.get([worker.prepare.remote() for worker in workers])
         ray.get([worker.measure.remote(bench.experiment.episodes[0], "warm-up") for worker in workers])
@@ -281,16 +283,14 @@ def engine_workers(bench: Bench, spec: WorkerSpec | None = None) -> Iterator[lis
 
 
 @contextmanager
-def naive_worker(bench: Bench, spec: WorkerSpec | None = None) -> Iterator[Any]:
+def naive_worker(bench: Bench) -> Iterator[Any]:
     """Yield the prepared and warmed-up naive recipe, in a process with PyTorch's own settings."""
     import ray
 
     config = bench.config
     settings = {} if config.naive_allocator else {"env_vars": {"THP_MEM_ALLOC_ENABLE": "0"}}
     actor = ray.remote(ReferenceWorker).options(num_cpus=0, num_gpus=bench.size.gpus_per_worker, runtime_env=settings)
-    worker = actor.remote(
-        spec or bench.spec, config.naive_threads or n_cores(), config.naive_loaders, config.naive_allocator
-    )
+    worker = actor.remote(bench.spec, config.naive_threads or n_cores(), config.naive_loaders, config.naive_allocator)
     try:
         ray.get(worker.prepare.remote())
         ray.get(worker.measure.remote(bench.experiment.episodes[0], replace(bench.part, steps=1), 1))

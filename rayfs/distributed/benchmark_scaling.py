@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from rayfs.benchmarks.episodes import Protocol, draw_episode
-from rayfs.distributed.benchmark import Bench, counts, engine_workers
+from rayfs.distributed.benchmark import Bench, counts
 from rayfs.distributed.benchmark_workers import TimedEpisodeWorker
 from rayfs.engine.stages import STEP_STAGES
 from rayfs.evaluation.table import aligned
@@ -21,20 +21,19 @@ SWEEP_STEPS = 3
 """That are timed of each setting."""
 
 
-def measure_scaling(bench: Bench) -> None:
+def measure_scaling(bench: Bench, workers: list) -> None:
     """Run 1, 2, ... workers at once, in turn in every round; print and write episodes per hour and efficiency."""
     import ray
 
     precision = bench.config.precisions[0]
     part, whole = counts(bench, naive=False)
     rates: dict[int, list[float]] = {n: [] for n in range(1, bench.size.workers + 1)}
-    with engine_workers(bench) as workers:
-        for number in range(bench.config.rounds):
-            episode = bench.experiment.episodes[number]
-            for n in sorted(rates, reverse=bool(number % 2)):
-                found = ray.get([worker.measure.remote(episode, precision) for worker in workers[:n]])
-                seconds = [sum(compose(one.wall_s, part, whole, STEP_STAGES).values()) for one in found]
-                rates[n].append(sum(1 / s for s in seconds))
+    for number in range(bench.config.rounds):
+        episode = bench.experiment.episodes[number]
+        for n in sorted(rates, reverse=bool(number % 2)):
+            found = ray.get([worker.measure.remote(episode, precision) for worker in workers[:n]])
+            seconds = [sum(compose(one.wall_s, part, whole, STEP_STAGES).values()) for one in found]
+            rates[n].append(sum(1 / s for s in seconds))
     rows = [["workers", "episodes/h", "efficiency"]]
     for n, rate in rates.items():
         efficiency = [mine / (n * one) for mine, one in zip(rate, rates[1], strict=True)]
