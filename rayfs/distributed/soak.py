@@ -82,8 +82,9 @@ def own_cluster(n_nodes: int) -> Iterator[Any]:
         prefix="soak-", dir="/tmp", ignore_cleanup_errors=True
     ) as folder:  # short: sockets
         os.environ.update(
-            RAY_TMPDIR=folder, RAY_AUTH_MODE="disabled", RAY_worker_niceness="0", RAY_USAGE_STATS_ENABLED="0"
-        )
+            RAY_TMPDIR=folder, RAY_AUTH_MODE="disabled", RAY_worker_niceness="0", RAY_USAGE_STATS_ENABLED="0",
+            RAY_raylet_start_wait_time_s="180",  # Ray's 30 are too few on a machine that does other things
+        )  # fmt: skip
         from ray.cluster_utils import Cluster
 
         head = {"num_cpus": HEAD_CPUS, "include_dashboard": False, "dashboard_port": 0}  # 8265 may be another Ray's
