@@ -28,14 +28,13 @@ def trial_cells(trials: Sequence[Trial], baseline: str) -> tuple[list[str], list
     fields = list(trials[0].settings) if trials else []
     heading = [
         "", *(name.replace("_", "-") for name in fields), "episodes", f"gain vs {baseline}\n± 95% CI",
-        "accuracy\n%", "s per\nepisode", "state",
+        "s per\nepisode", "state",
     ]  # fmt: skip
     lines = [
         [
             f"{place}{' default' if trial.is_default else ''}",
             *(_value(trial.settings[name]) for name in fields), str(trial.episodes),
             plus_minus(trial.gain, trial.half_width, sign="+"),
-            NONE if trial.accuracy is None else f"{trial.accuracy:.2f}",
             NONE if trial.seconds is None else f"{trial.seconds:.2f}", trial.state,
         ]
         for place, trial in enumerate(trials, 1)
