@@ -131,7 +131,7 @@ def test_optuna_proposes_inside_the_spaces_and_learns_from_former_trials():
     assert list(plan.proposed) == ["label-halluc"] and plan.n_more(5) == 15
     former = [
         Trial(name=f"label-halluc:lr={lr}", settings={"lr": lr, "steps": steps, "schedule": "linear"}, state="finished",
-              episodes=9, gain=10 * lr, half_width=1.0, accuracy=1.0, seconds=1.0, curve=())
+              episodes=9, gain=10 * lr, half_width=1.0, accuracy=1.0, seconds=1.0, gains={})
         for lr, steps in ((0.1, 100), (0.2, 60), (9.0, 100))
     ]  # fmt: skip
     proposals = searcher(flags, plan, former, 5)([])

@@ -15,6 +15,7 @@ from rayfs.evaluation.tuning.table import trials_table
 from rayfs.evaluation.tuning.trials import (
     Stop,
     Trial,
+    against_default,
     choose_winner,
     is_failed,
     pareto_front,
@@ -26,7 +27,7 @@ from rayfs.evaluation.tuning.trials import (
 def trial(name: str = "m:a=1", **changes) -> Trial:
     fields = {
         "name": name, "settings": {"lr": 0.1}, "state": "finished", "episodes": 9, "gain": 1.0, "half_width": 0.5,
-        "accuracy": 80.0, "seconds": 2.0, "curve": ((1, 1.0),),
+        "accuracy": 80.0, "seconds": 2.0, "gains": dict.fromkeys(range(9), 1.0),
     }  # fmt: skip
     return Trial(**{**fields, **changes})
 
@@ -71,7 +72,7 @@ def test_trials_are_read_from_rows(make_row):
     assert best.gain == pytest.approx(10.0)
     assert best.seconds == 3.0 and best.accuracy == 60.0 and best.is_default
     assert [(t.name, t.state, t.episodes) for t in others] == [("m:a=1", "stopped", 2), ("m:a=2", "unfinished", 2)]
-    assert others[0].gain == pytest.approx(30.0) and others[0].curve == ((1, 40.0), (2, pytest.approx(30.0)))
+    assert others[0].gain == pytest.approx(30.0) and others[0].curve == [(1, 40.0), (2, pytest.approx(30.0))]
     assert stopped_at([best, *others]) == {2: 1}
 
 
@@ -118,6 +119,20 @@ def test_the_table_shows_settings_gains_and_where_trials_stopped():
     text = trials_table([trial("m"), trial("m:a=2", state="stopped", episodes=8, stop=stop)], "lr")
     assert "1 default │ 0.1 │        9 │ +1.00 ± 0.50" in text
     assert "2 trials: stopped early 1 after 8 episodes, 1 finished." in text and "expect less elsewhere" in text
+
+
+def test_the_winner_is_held_against_the_default_on_the_same_episodes():
+    default = trial("m", gain=1.0, gains={0: 1.0, 1: 2.0, 2: 0.0})
+    noisy = trial("m:a=1", gain=2.0, gains={0: 2.0, 1: 1.0, 2: 3.0, 3: 9.0})
+    clear = trial("m:a=2", gain=2.0, gains={0: 2.0, 1: 3.1, 2: 1.0})
+    text = against_default([default, noisy])
+    assert (
+        text.startswith("On the same 3 episodes the winner minus the recipe's default is +1.00 ± 4.97")
+        and "may be as good" in text
+    )
+    assert "may be" not in against_default([default, clear])
+    assert against_default([default, trial("m:a=3", gain=0.0)]) is None, "the default has won"
+    assert against_default([noisy]) is None and against_default([noisy, trial("m", gains={8: 1.0})]) is None
 
 
 # State

@@ -22,7 +22,7 @@ def trial(name: str, lr: float, steps: int, schedule: str, gain: float | None, *
     fields = {
         "name": name, "settings": {"lr": lr, "steps": steps, "schedule": schedule}, "state": "finished", "episodes": 24,
         "gain": gain, "half_width": 1.0, "accuracy": 70.0, "seconds": steps / 10,
-        "curve": tuple((n, gain or 0.0) for n in range(1, 25)),
+        "gains": dict.fromkeys(range(24), gain or 0.0),
     }  # fmt: skip
     return Trial(**{**fields, **changes})
 
@@ -31,8 +31,18 @@ STOP = Stop(episodes=8, gain=-1.0, cut=0.5)
 TRIALS = [
     trial("m:lr=0.1", 0.1, 20, "linear", 3.0),
     trial("m", 0.02, 50, HOSTILE, 1.0),
-    trial("m:lr=0.5", 0.5, 10, "constant", -1.0, state="stopped", episodes=8, curve=((8, -1.0),), stop=STOP),
-    trial("m:lr=0.9", 0.9, 10, "constant", None, state="failed", episodes=0, curve=(), seconds=None, accuracy=None),
+    trial(
+        "m:lr=0.5",
+        0.5,
+        10,
+        "constant",
+        -1.0,
+        state="stopped",
+        episodes=8,
+        gains=dict.fromkeys(range(8), -1.0),
+        stop=STOP,
+    ),
+    trial("m:lr=0.9", 0.9, 10, "constant", None, state="failed", episodes=0, gains={}, seconds=None, accuracy=None),
 ]
 
 

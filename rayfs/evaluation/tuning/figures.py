@@ -61,7 +61,7 @@ def draw_race(trials: Sequence[Trial], winner: Trial, rungs: Sequence[int], base
             axes.axvline(rung, color=GRID, linewidth=1)
         start = min(rungs, default=1)
         for trial in reversed(shown):
-            points = [point for point in _thinned(trial.curve) if point[0] >= start] or list(trial.curve[-1:])
+            points = [point for point in _thinned(trial.curve) if point[0] >= start] or trial.curve[-1:]
             colour, width = _colour(trial, winner), 2.0 if trial is winner else 1.0
             axes.plot(*zip(*points, strict=True), color=colour, linewidth=width, alpha=1 if trial is winner else 0.6)
             if trial.stop is not None:

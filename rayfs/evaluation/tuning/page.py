@@ -11,7 +11,7 @@ from rayfs.evaluation.tuning.figures import draw_panels, draw_parallel, draw_par
 from rayfs.evaluation.tuning.race import Race
 from rayfs.evaluation.tuning.state import SearchState
 from rayfs.evaluation.tuning.table import SHOWN, trial_cells
-from rayfs.evaluation.tuning.trials import Trial, choose_winner, stopped_at
+from rayfs.evaluation.tuning.trials import Trial, against_default, choose_winner, stopped_at
 
 PAGE = "tune.html"
 
@@ -42,7 +42,7 @@ def build_page(
     wide = draw_parallel(trials, winner, spaces)
     sections = [
         _head(title, manifest, trials, search, winner, baseline),
-        page.section("Best configuration", _best(winner, best_command, state, len(trials))),
+        page.section("Best configuration", _best(winner, best_command, state, trials)),
         page.section(f"Best {min(SHOWN, len(trials))} of {len(trials)} trials", _table(trials, baseline)),
         page.section(
             "Gain, cost and race",
@@ -97,15 +97,16 @@ def _head(
     )
 
 
-def _best(winner: Trial, best_command: str, state: SearchState, n_trials: int) -> str:
+def _best(winner: Trial, best_command: str, state: SearchState, trials: Sequence[Trial]) -> str:
     settings = "".join(
         f"<dt>{escape_html(name.replace('_', '-'))}</dt><dd>{escape_html(value)}</dd>"
         for name, value in winner.settings.items()
     )
     bias = (
-        f"It is the best of {n_trials} on the episodes it was chosen on, so its gain there is too good: expect less on "
-        "other classes, and score it once on test classes."
+        f"It is the best of {len(trials)} on the episodes it was chosen on, so its gain there is too good: expect less "
+        "on other classes, and score it once on test classes."
     )
+    bias = " ".join(filter(None, [bias, against_default(trials)]))
     used = ""
     if state.final is not None:
         used = page.warning(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from rayfs.evaluation.table import NONE, aligned, plus_minus
-from rayfs.evaluation.tuning.trials import Trial, choose_winner, stopped_at
+from rayfs.evaluation.tuning.trials import Trial, against_default, choose_winner, stopped_at
 
 SHOWN = 10
 
@@ -19,6 +19,7 @@ def trials_table(trials: Sequence[Trial], baseline: str) -> str:
         f"{len(trials)} trials: stopped early {stops} episodes{others}.",
         f"The gain of {choose_winner(trials).name} is that of the best of {len(trials)} on the episodes it was chosen "
         "on: expect less elsewhere.",
+        *filter(None, [against_default(trials)]),
     ]
     return "\n".join([aligned([heading, *lines]), *notes]) + "\n"
 

@@ -4,11 +4,13 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Literal
 
 from rayfs.errors import InputError
 from rayfs.evaluation.rows import Row
-from rayfs.evaluation.stats import mean_interval
+from rayfs.evaluation.stats import mean_interval, paired_difference
+from rayfs.evaluation.table import plus_minus
 
 State = Literal["finished", "stopped", "failed", "unfinished"]
 
@@ -43,9 +45,14 @@ class Trial:
     """Percent."""
     seconds: float | None
     """Mean of an episode."""
-    curve: tuple[tuple[int, float], ...]
-    """(episodes, mean gain of so many), for every episode."""
+    gains: Mapping[int, float]
+    """Episode -> gain over the baseline, points, in the order of the episodes."""
     stop: Stop | None = None
+
+    @property
+    def curve(self) -> list[tuple[int, float]]:
+        """(episodes, mean gain of so many), for every episode."""
+        return [(n, total / n) for n, total in enumerate(accumulate(self.gains.values()), 1)]
 
     @property
     def is_default(self) -> bool:
@@ -102,7 +109,7 @@ def _trial(
         gain=interval.mean if interval else None, half_width=interval.half_width if interval else None,
         accuracy=100 * math.fsum(row.accuracy or 0.0 for row in ok) / len(ok) if ok else None,
         seconds=math.fsum(row.seconds for row in ok) / len(ok) if ok else None,
-        curve=_curve(list(gains.values())), stop=stop if state == "stopped" else None,
+        gains=gains, stop=stop if state == "stopped" else None,
     )  # fmt: skip
 
 
@@ -110,14 +117,6 @@ def is_failed(row: Row) -> bool:
     """Say whether a row makes its trial lose: it failed, or a loss is not finite."""
     losses = [loss for loss in (row.loss_base, row.loss_support) if loss is not None]
     return row.status == "failed" or not all(map(math.isfinite, losses))
-
-
-def _curve(gains: Sequence[float]) -> tuple[tuple[int, float], ...]:
-    total, curve = 0.0, []
-    for n, gain in enumerate(gains, 1):
-        total += gain
-        curve.append((n, total / n))
-    return tuple(curve)
 
 
 def rank(trial: Trial) -> tuple[float, ...]:
@@ -136,6 +135,20 @@ def choose_winner(trials: Sequence[Trial]) -> Trial:
     if not standing:
         raise InputError(f"none of {len(trials)} trials has a gain: there is no winner; the rows say what failed")
     return min(standing, key=rank)
+
+
+def against_default(trials: Sequence[Trial]) -> str | None:
+    """Return a sentence on the winner minus the recipe's default, paired; None where they are one or share nothing."""
+    winner, default = choose_winner(trials), next((trial for trial in trials if trial.is_default), None)
+    if default is None or winner is default or len(both := winner.gains.keys() & default.gains.keys()) < 2:
+        return None
+    paired = paired_difference({e: winner.gains[e] for e in both}, {e: default.gains[e] for e in both}).interval
+    assert paired.half_width is not None, "at least two episodes"
+    text = f"On the same {paired.n} episodes the winner minus the recipe's default is "
+    text += plus_minus(paired.mean, paired.half_width, sign="+")
+    if paired.mean > paired.half_width:
+        return f"{text} points."
+    return f"{text} points, which is noise: the default may be as good, or better. More --episodes would tell."
 
 
 def pareto_front(trials: Sequence[Trial]) -> list[Trial]:
