@@ -2,18 +2,23 @@
 
 import math
 import os
+import re
 import resource
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from rayfs.backbones.registry import n_features
+from rayfs.benchmarks.episodes import Episode
 from rayfs.distributed.activations import activation_shape, kept_activations, kept_bytes
 from rayfs.distributed.eval_config import EvalConfig
 from rayfs.distributed.evaluate import pool_size
@@ -28,6 +33,8 @@ from rayfs.evaluation.progress import duration
 from rayfs.methods.configs import AssoAlignConfig, BaseFinetuneConfig, FinetuneConfig, MethodConfig
 
 TIMED_STEPS = 3
+
+MORE = "with more steps"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +91,7 @@ def make_plan(experiment: Experiment, config: EvalConfig, cache_dir: Path) -> Pl
     )
     features = n_features(experiment.backbone.load(torch.device("cpu")))
     activations = sum(kept_bytes(experiment.backbone, kept) for kept in kept_activations(experiment.methods))
-    episode_s = {name: _episode_seconds(experiment, name, size, features, cache_dir) for name in experiment.methods}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    episode_s, peak = _measure(experiment, size, features, cache_dir)
     return Plan(
         n_episodes=len(experiment.episodes), size=size, episode_s=episode_s,
         preparation_s=preparation_seconds(experiment, cache_dir, int(places), gpu),
@@ -94,58 +100,86 @@ def make_plan(experiment: Experiment, config: EvalConfig, cache_dir: Path) -> Pl
     )  # fmt: skip
 
 
-def _episode_seconds(experiment: Experiment, method: str, size: PoolSize, n_features: int, cache_dir: Path) -> float:
-    """Time `method` on the first episode with few steps, and scale its steps up to the configured number."""
-    config = experiment.methods[method]
-    if not isinstance(config, FinetuneConfig):
-        return _timed(experiment, method, config, size, n_features, cache_dir)
-    few = min(config.steps, 1 + TIMED_STEPS)
-    one, more = (
-        _timed(experiment, method, replace(config, steps=steps), size, n_features, cache_dir) for steps in (1, few)
-    )
-    per_step = max(0.0, more - one) / max(1, few - 1)
-    return one + per_step * (config.steps - 1)
+def _measure(experiment: Experiment, size: PoolSize, n_features: int, cache_dir: Path) -> tuple[dict[str, float], int]:
+    """Return the seconds of an episode by method, and the peak of a worker's memory in bytes.
 
-
-def _timed(
-    experiment: Experiment, method: str, config: MethodConfig, size: PoolSize, n_features: int, cache_dir: Path
-) -> float:
-    """Return the seconds of the second of two episodes; the first pays for imports and warm-up.
-
-    Of processor time where a worker is one thread, so that other work on this machine does not count.
+    In a process of its own, as workers are. Few steps are done, and scaled up to the configured number.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        worker = EpisodeWorker(_stand_in_spec(experiment, method, config, size, n_features, cache_dir, Path(folder)))
-        worker.prepare()
+    methods = dict(experiment.methods)
+    few, n_steps = {}, {}
+    for name, config in experiment.methods.items():
+        if isinstance(config, FinetuneConfig):
+            n_steps[name], few[name] = config.steps, min(config.steps, 1 + TIMED_STEPS)
+            methods[name], methods[f"{name} {MORE}"] = replace(config, steps=1), replace(config, steps=few[name])
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, get_context("spawn")) as process:
+        spec = _stand_in_spec(experiment, methods, size, n_features, cache_dir, Path(folder))
+        try:
+            seconds, peak = process.submit(measure_worker, spec, experiment.episodes[0]).result()
+        except BrokenProcessPool:
+            raise InputError(
+                "a worker with these settings dies on this machine, most likely for want of memory; use smaller "
+                "batches (--base-batch, --support-batch)"
+            ) from None
+    for name, n_few in few.items():
+        per_step = max(0.0, seconds[f"{name} {MORE}"] - seconds[name]) / max(1, n_few - 1)
+        seconds[name] += per_step * (n_steps[name] - 1)
+    return {name: seconds[name] for name in experiment.methods}, peak
+
+
+def measure_worker(spec: WorkerSpec, episode: Episode) -> tuple[dict[str, float], int]:
+    """Return the seconds that `episode` takes each method of a worker, and the peak of this process's memory in bytes.
+
+    Seconds of the second time, as the first pays for imports and warm-up; of processor time where the worker is one
+    thread, so that other work on this machine does not count.
+
+    Raises:
+        InputError: a method fails.
+    """
+    worker = EpisodeWorker(spec)
+    worker.prepare()
+    seconds = {}
+    for name in spec.methods:
         for _ in range(2):
             started = time.process_time()
-            row = worker.run(experiment.episodes[0], [method], 1)[0]
+            row = worker.run(episode, [name], 1)[0]
             used_s = time.process_time() - started
-    if row.status == "failed":
-        raise InputError(f"{method} fails on the first episode: {row.error.strip().splitlines()[-1]}")
-    return used_s if size.cpus_per_worker == 1 and not size.gpus_per_worker else row.seconds
+        if row.status == "failed":
+            raise InputError(f"{name} fails on the first episode: {row.error.strip().splitlines()[-1]}")
+        seconds[name] = used_s if spec.n_threads == 1 and not spec.gpu else row.seconds
+    return seconds, peak_bytes()
+
+
+def peak_bytes(pid: str = "self") -> int:
+    """Return the most memory that a process has held so far; off Linux that of this one, inherited peaks included."""
+    status = Path(f"/proc/{pid}/status")
+    if status.exists():
+        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+        assert found is not None
+        return int(found[1]) << 10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _stand_in_spec(
-    experiment: Experiment, method: str, config: MethodConfig, size: PoolSize, n_features: int, cache_dir: Path,
+    experiment: Experiment, methods: dict[str, MethodConfig], size: PoolSize, n_features: int, cache_dir: Path,
     folder: Path,
 ) -> WorkerSpec:  # fmt: skip
     """Return a worker whose base images are the novel ones and whose features are zero: same shapes, no base bank."""
     features = folder / "features.npy"
-    save_features(
-        features,
-        np.zeros((len(experiment.novel), n_features), dtype=np.float32),
-    )
+    save_features(features, np.zeros((len(experiment.novel), n_features), dtype=np.float32))
     activations = {}
-    for kept in kept_activations({method: config}):
+    for kept in kept_activations(methods):
         activations[kept] = str(folder / f"activations_{kept[0]}_{kept[1]}.npy")
         shape = (len(experiment.novel), *activation_shape(experiment.backbone, kept))
         np.lib.format.open_memmap(activations[kept], mode="w+", dtype=np.float16, shape=shape)
-    if isinstance(config, BaseFinetuneConfig | AssoAlignConfig):
-        config = replace(config, base_batch=min(config.base_batch, len(experiment.novel)))
+    fitting = {
+        name: replace(config, base_batch=min(config.base_batch, len(experiment.novel)))
+        if isinstance(config, BaseFinetuneConfig | AssoAlignConfig)
+        else config
+        for name, config in methods.items()
+    }
     return WorkerSpec(
         cache_dir=str(cache_dir), base_fingerprint=experiment.novel.fingerprint, features_path=str(features),
         activations=activations, novel_fingerprint=experiment.novel.fingerprint, backbone=experiment.backbone,
-        augmentation=experiment.benchmark.augmentation, protocol=experiment.protocol, methods={method: config},
+        augmentation=experiment.benchmark.augmentation, protocol=experiment.protocol, methods=fitting,
         n_threads=int(size.cpus_per_worker), gpu=size.gpus_per_worker > 0,
     )  # fmt: skip
