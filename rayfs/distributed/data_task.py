@@ -32,6 +32,13 @@ def run_data_task(build: Callable[..., Iterator[int]], arguments: tuple[Any, ...
         for n_done in task.remote(*arguments):
             progress.add(ray.get(n_done))
     except ray.exceptions.RayError as error:
+        from ray.data.exceptions import ExecutionTimeoutError  # ray.data takes seconds to import
+
+        if isinstance(task_cause(error), ExecutionTimeoutError):
+            raise InputError(
+                f"{progress.line()}: nothing came for {NO_PROGRESS_S} s; the machine is too busy, or other jobs hold "
+                "the CPUs of the cluster (`ray status` shows them); run the command again when it is less so"
+            ) from None
         raise task_cause(error) from None
     print(progress.line(), flush=True)
 

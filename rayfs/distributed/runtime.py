@@ -134,9 +134,15 @@ def _start(ray: ModuleType, address: str) -> None:
         # Ray Data never starts an actor, so that the base bank would wait for ever: there, two share the core.
         n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         n_cpus = max(2, n_cores)
-        ray.init(
-            address="local", num_cpus=n_cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet
-        )
+        settings = {"num_cpus": n_cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES, **quiet}
+        try:
+            ray.init(address="local", **settings)
+        except Exception as error:  # Ray has no class of its own for it
+            if "timed out during startup" not in str(error):
+                raise
+            raise InputError(
+                "Ray did not start in its time: this machine is too busy; run the command again when it is less so"
+            ) from error
         return
     try:
         ray.init(address=address, runtime_env={"env_vars": ALLOCATOR_ENV}, **quiet)

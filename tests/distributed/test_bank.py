@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from rayfs.benchmarks.sources import open_folder
 from rayfs.benchmarks.tables import load_table
 from rayfs.distributed import bank as bank_module
 from rayfs.distributed.bank import ensure_bank
+from rayfs.distributed.data_task import run_data_task
 from rayfs.distributed.experiment import Experiment
 from rayfs.distributed.runtime import Resources
 from rayfs.engine.bank import embed_table
+from rayfs.engine.progress import WorkProgress
 from rayfs.errors import InputError
 
 pytestmark = pytest.mark.ray
@@ -89,3 +92,14 @@ def test_a_corrupt_base_image_is_one_error_that_names_it(
     with pytest.raises(InputError, match=f"^{re.escape(str(broken))}: cannot decode the image .60 bytes"):
         ensure_bank(open_folder(root), experiment.backbone, cache_dir, resources, gpu=False)
     assert not list((cache_dir / "tables").glob(".writing-*"))
+
+
+def test_a_pipeline_that_waits_for_ever_is_one_error(resources: Resources) -> None:
+    def build() -> Iterator[int]:
+        from ray.data.exceptions import ExecutionTimeoutError
+
+        yield 3
+        raise ExecutionTimeoutError("Dataset execution made no progress")
+
+    with pytest.raises(InputError, match=r"^features: 3/9 images .*: nothing came for 300 s; the machine is too busy"):
+        run_data_task(build, (), WorkProgress("features", "images", 9))

@@ -83,3 +83,22 @@ def test_a_private_cluster_has_a_cpu_for_every_core_and_two_for_ray_data(n_cores
     asked: dict = {}
     _start(SimpleNamespace(init=lambda **settings: asked.update(settings)), "local")
     assert asked["num_cpus"] == n_cpus
+
+
+@pytest.mark.parametrize(
+    ("said", "raised", "message"),
+    [
+        (
+            "The current node timed out during startup. This could",
+            InputError,
+            "Ray did not start in its time: this mach",
+        ),
+        ("another", RuntimeError, "another"),
+    ],
+)
+def test_a_private_cluster_that_does_not_start_in_time_is_one_error(said: str, raised: type, message: str) -> None:
+    def init(**settings: object) -> None:
+        raise RuntimeError(said)
+
+    with pytest.raises(raised, match=message):
+        _start(SimpleNamespace(init=init), "local")
