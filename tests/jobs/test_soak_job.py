@@ -26,13 +26,13 @@ def soak(out: Path, *flags: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_killed_workers_and_a_lost_node_lose_duplicate_and_change_nothing(tmp_path: Path) -> None:
     out = tmp_path / "soak"
-    flags = "--episodes 400 --reference-episodes 30 --kill-every 2 --node-every 3 --nodes 1"
+    flags = "--episodes 160 --reference-episodes 16 --kill-every 2 --node-every 3 --nodes 1"
     result = soak(out, *flags.split())
     assert result.returncode == 0, result.stdout + result.stderr
     assert "all is right" in result.stdout and "soak: " in result.stdout
     record = json.loads((out / "soak.json").read_text())
     episodes, faults = record["episodes"], record["faults"]
-    assert episodes["done"] == episodes["wanted"] == 400 and episodes["compared"] == 30
+    assert episodes["done"] == episodes["wanted"] == 160 and episodes["compared"] == 16
     assert episodes["lost"] == episodes["duplicated"] == episodes["different"] == episodes["failed"] == 0
     assert min(faults.values()) >= 1 and episodes["retried"] >= 1, "the faults hit episodes"
     assert record["memory"]["peak"] > 50, "the driver's own, in MB"
