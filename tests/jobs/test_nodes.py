@@ -4,14 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from queue import Empty, Queue
 
 import pytest
+from job_lines import Lines
+from pyarrow import parquet
+from quiet_rows import quiet_rows
 
+from rayfs.distributed.eval_config import EvalConfig
 from rayfs.evaluation.rows import scientific_columns
 from rayfs.evaluation.run_directory import RunDirectory
 
@@ -19,7 +21,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 FLAGS = ["--split", "validation", "--n-way", "5", "--n-query", "3", "--steps", "3", "--support-views", "1"]
-N_EPISODES = 400
+N_LONG = 20000
+"""Episodes of a run that is stopped: more than can be done before it is."""
 
 
 @pytest.fixture
@@ -29,31 +32,11 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator:
     monkeypatch.setenv("RAY_worker_niceness", "0")
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    made = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, "dashboard_port": 0}
+    )
     yield made
     made.shutdown()
-
-
-class Lines:
-    """What a process prints, line by line, without waiting for ever."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.seen: list[str] = []
-        self._queue: Queue[str] = Queue()
-        assert process.stdout is not None
-        stream = process.stdout
-        threading.Thread(target=lambda: [self._queue.put(line) for line in stream], daemon=True).start()
-
-    def until(self, *texts: str) -> str:
-        """Return the first line with one of `texts`; fails if none comes in three minutes."""
-        while True:
-            try:
-                line = self._queue.get(timeout=180)
-            except Empty:
-                pytest.fail(f"none of {texts} was printed:\\n{''.join(self.seen)}")
-            self.seen.append(line)
-            if any(text in line for text in texts):
-                return line
 
 
 def wait_for_workers(out: Path, n: int) -> None:
@@ -65,11 +48,12 @@ def wait_for_workers(out: Path, n: int) -> None:
     pytest.fail(f"{n} workers took no part in three minutes")
 
 
-def test_a_node_that_joins_is_used_and_one_that_is_lost_loses_nothing(cluster, tmp_path: Path) -> None:
+def test_a_node_that_joins_is_used_one_that_is_lost_loses_nothing_and_its_successor_is_used(cluster, tmp_path) -> None:
+    out = tmp_path / "run"
     environment = {**os.environ, "RAY_ADDRESS": cluster.address, "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "jobs/label_halluc_eval.py", *FLAGS, "--episodes", str(N_EPISODES)]
+    command = [sys.executable, "jobs/label_halluc_eval.py", *FLAGS, "--out", str(out), "--episodes"]
     with subprocess.Popen(
-        [*command, "--out", str(tmp_path / "run")], cwd=ROOT, env=environment, stdout=subprocess.PIPE,
+        [*command, str(N_LONG)], cwd=ROOT, env=environment, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, start_new_session=True,
     ) as process:  # fmt: skip
         lines = Lines(process)
@@ -78,20 +62,28 @@ def test_a_node_that_joins_is_used_and_one_that_is_lost_loses_nothing(cluster, t
             lines.until("done")
             node = cluster.add_node(num_cpus=1)
             lines.until("nodes joined: 3 workers")
-            wait_for_workers(tmp_path / "run", 3)
+            wait_for_workers(out, 3)
             cluster.remove_node(node, allow_graceful=False)
-            lines.until("rows, summary.json")
-            assert process.wait(timeout=60) == 0
+            lines.until("attempt 1 of 3: the worker died")
+            cluster.add_node(num_cpus=1)
+            wait_for_workers(out, 4)
+            process.send_signal(signal.SIGTERM)
+            lines.until("Resume with:")
+            assert process.wait(timeout=60) == 143
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-    rows = RunDirectory(str(tmp_path / "run")).rows()
-    keys = [(row.episode, row.method) for row in rows]
-    assert len(keys) == len(set(keys)) == 2 * N_EPISODES and all(row.status == "ok" for row in rows)
-    quiet = subprocess.run(
-        [*command[:-1], "12", "--out", str(tmp_path / "quiet")], cwd=ROOT, env={**environment, "RAY_ADDRESS": "local"},
-        capture_output=True, text=True, timeout=300, check=True,
-    )  # fmt: skip
-    assert "label-halluc │" in quiet.stdout
-    expected = RunDirectory(str(tmp_path / "quiet")).rows()
-    assert scientific_columns([row for row in rows if row.episode < 12]) == scientific_columns(expected)
+    before = {row.episode for row in RunDirectory(str(out)).rows()}
+    n_episodes = max(before) + 1
+    lost = set(range(n_episodes)) - before
+    assert lost, "the lost node's episode would have been tried again after all others"
+    subprocess.run([*command, str(n_episodes)], cwd=ROOT, env=environment, timeout=300, check=True)
+    rows = RunDirectory(str(out)).rows()
+    n_committed = sum(parquet.read_metadata(part).num_rows for part in (out / "episodes").glob("part-*.parquet"))
+    assert len(rows) == n_committed == 2 * n_episodes and all(row.status == "ok" for row in rows)
+    looked_at = {*range(6), *lost}
+    config = EvalConfig(
+        split="validation", n_way=5, n_query=3, steps=3, support_views=1, episodes=n_episodes, check=True
+    )
+    expected = quiet_rows(config, Path(environment["RAYFS_CACHE"]), looked_at)
+    assert scientific_columns([row for row in rows if row.episode in looked_at]) == scientific_columns(expected)

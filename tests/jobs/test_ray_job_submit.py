@@ -1,4 +1,4 @@
-"""`ray job submit` against a head started by `ray start`: small upload, logs followed, rows where they belong."""
+"""`ray job submit` against a head started by `ray start`: small upload, logs followed, stopped, resumed, exit codes."""
 
 import json
 import os
@@ -14,6 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pyarrow import parquet
+from quiet_rows import quiet_rows
+
+from rayfs.distributed.eval_config import EvalConfig
+from rayfs.evaluation.rows import scientific_columns
+from rayfs.evaluation.run_directory import RunDirectory
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -75,21 +81,59 @@ def kill_below(folder: Path) -> None:
             continue
 
 
-def submit(address: str, environment: dict[str, str], *flags: str) -> subprocess.CompletedProcess[str]:
-    job = ["python", "jobs/label_halluc_eval.py", "--split", "validation", "--n-way", "5", "--steps", "2", *flags]
+JOB = ["python", "jobs/label_halluc_eval.py", "--split", "validation", "--n-way", "5", "--steps", "2"]
+
+
+def ray_job(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [RAY, "job", "submit", "--address", address, "--working-dir", ".", "--", *job],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400, check=False,
-    )  # fmt: skip
+        [RAY, "job", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400, check=False
+    )
 
 
-def test_a_submitted_job_runs_to_its_table_and_uploads_little(head, tmp_path) -> None:
+def submit(address: str, environment: dict[str, str], *flags: str) -> subprocess.CompletedProcess[str]:
+    return ray_job(environment, "submit", "--address", address, "--working-dir", ".", "--", *JOB, *flags)
+
+
+def wait_for_a_part(out: Path) -> None:
+    """Wait up to three minutes until the job has committed something."""
+    for _ in range(1800):
+        if list((out / "episodes").glob("part-*.parquet")):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"nothing was committed to {out}")
+
+
+def test_a_stopped_job_resumes_when_submitted_again_runs_to_its_table_and_uploads_little(head, tmp_path) -> None:
     address, environment, folder = head
     out = tmp_path / "run"
-    result = submit(address, environment, "--episodes", "3", "--out", str(out))
+    longer = '{"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60"}}'  # a busy machine needs more than Ray's 3 seconds
+    started = ray_job(
+        environment, "submit", "--address", address, "--working-dir", ".", "--runtime-env-json", longer, "--no-wait",
+        "--submission-id", "first", "--", *JOB, "--episodes", "2000", "--out", str(out),
+    )  # fmt: skip
+    assert started.returncode == 0, started.stdout + started.stderr
+    wait_for_a_part(out)
+    stopped = ray_job(environment, "stop", "--address", address, "first")
+    assert stopped.returncode == 0 and "Job 'first' was stopped" in stopped.stdout, stopped.stdout + stopped.stderr
+    log = ray_job(environment, "logs", "--address", address, "first").stdout
+    assert f"stopped; {out} keeps what is finished. Resume with:" in log and f"--out {out}" in log
+    before = RunDirectory(str(out)).rows()
+    n_episodes = max(row.episode for row in before) + 5
+    assert 0 < len(before) < 2 * n_episodes
+
+    result = submit(address, environment, "--episodes", str(n_episodes), "--out", str(out))
     assert result.returncode == 0, result.stdout + result.stderr
     assert "label-halluc │" in result.stdout, "the log is followed to the table"
-    assert json.loads((out / "summary.json").read_text())["methods"]["lr"]["n"] == 3
+    assert json.loads((out / "summary.json").read_text())["methods"]["lr"]["n"] == n_episodes
+    rows = RunDirectory(str(out)).rows()
+    assert len(rows) == 2 * n_episodes and all(row.status == "ok" for row in rows)
+    n_committed = sum(parquet.read_metadata(part).num_rows for part in (out / "episodes").glob("part-*.parquet"))
+    assert n_committed == 2 * n_episodes, "none is committed twice"
+    first_and_last = {0, 1, 2, n_episodes - 3, n_episodes - 2, n_episodes - 1}
+    config = EvalConfig(split="validation", n_way=5, steps=2, episodes=n_episodes, check=True)
+    expected = quiet_rows(config, Path(environment["RAYFS_CACHE"]), first_and_last)
+    assert scientific_columns([row for row in rows if row.episode in first_and_last]) == scientific_columns(expected)
+
     packages = [path for path in folder.rglob("_ray_pkg_*") if path.is_dir()]
     assert packages, "the working directory was uploaded"
     for package in packages:
