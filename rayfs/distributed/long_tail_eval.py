@@ -4,7 +4,6 @@ Ray computes features that the cache lacks, and is not started otherwise.
 """
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -23,7 +22,6 @@ from rayfs.evaluation.long_tail.report import build_page
 from rayfs.evaluation.long_tail.results import (
     CheckpointResult,
     LongTailResults,
-    TransferChoice,
     TunedEnsemble,
     encode_rows,
 )
@@ -36,7 +34,7 @@ from rayfs.long_tail.groups import class_groups
 from rayfs.long_tail.mismatches import mismatched
 from rayfs.long_tail.prototypes import class_prototypes
 from rayfs.long_tail.search import best_setting, score_settings
-from rayfs.long_tail.search_space import TransferSetting, TransferSpace, distinct_thresholds, draw_settings
+from rayfs.long_tail.search_space import TransferSpace, distinct_thresholds, draw_settings
 from rayfs.long_tail.settings import TUNED, Classifier, paper_classifiers
 
 
@@ -54,36 +52,41 @@ def run_long_tail_eval(config: LongTailEvalConfig, command: list[str]) -> int:
         refuse_other_run(config.out, identity(config, images, models))
     configure_process(config.threads)
     with sigterm_as_interrupt():
-        classifiers = paper_classifiers(config.k, config.tau, config.continual_prototypes)
-        found = [evaluate(config, images, model, classifiers) for model in models]
-    results = LongTailResults(
-        benchmark=config.benchmark, split=config.split, backbone=config.backbone, class_names=images.class_names,
-        counts_C=images.counts_C, labels_N=images.labels[config.split], borders=config.groups, checkpoints=found,
-        choice=TransferChoice(
-            thresholds=config.k, tau=config.tau, attention=config.attention, own_neighbour=config.own_neighbour
-        ),
-        classifiers=classifiers, n_resamples=config.resamples, seed=config.seed,
-    )  # fmt: skip
-    report(config, images, models, results, command)
+        found = []
+        for model in models:
+            centres = centres_of(config, images, model)
+            tuned = search(config, images, model, centres) if config.search else None
+            found.append(evaluate(config, images, model, centres, tuned))
+    report(config, images, models, found, command)
     return EXIT_OK
 
 
-def evaluate(
-    config: LongTailEvalConfig, images: LongTailImages, model: LongTailModel, classifiers: Mapping[str, Classifier]
-) -> CheckpointResult:
-    """Classify the images of the split by every classifier that is made of `model`."""
+def centres_of(config: LongTailEvalConfig, images: LongTailImages, model: LongTailModel) -> ClassCentres:
+    """Return the prototypes of the training images under `model`, beside the weights of its head."""
     print(f"{config.backbone}: {model.report}", flush=True)
     base_ND = features_of(images, model, "base", config.prototype_views)
-    centres = ClassCentres(
+    return ClassCentres(
         class_names=images.class_names, counts_C=torch.from_numpy(images.counts_C), weights_CD=model.weights_CD,
         scale=config.scale or model.scale,
         prototypes_CD=class_prototypes(base_ND, torch.from_numpy(images.labels["base"]), images.class_names),
     )  # fmt: skip
+
+
+def classifiers_of(config: LongTailEvalConfig) -> dict[str, Classifier]:
+    """Return every classifier that is not tuned, by name."""
+    return paper_classifiers(config.k, config.tau, config.continual_prototypes, config.setting.terms)
+
+
+def evaluate(
+    config: LongTailEvalConfig, images: LongTailImages, model: LongTailModel, centres: ClassCentres,
+    tuned: TunedEnsemble | None,
+) -> CheckpointResult:  # fmt: skip
+    """Classify the images of the split by every classifier that is made of `centres`."""
+    classifiers = classifiers_of(config)
     members = dict.fromkeys(member for classifier in classifiers.values() for member in classifier)
     composed = compose(centres, members, config.attention, config.own_neighbour)
     queries_ND = features_of(images, model, config.split)
     answers = predict(queries_ND, classifiers, composed, centres.scale)
-    tuned = search(config, images, model, centres) if config.search else None
     if tuned is not None:
         setting = tuned.best.setting
         composed = compose(centres, setting.classifier, setting.attention, setting.own_neighbour)
@@ -101,12 +104,9 @@ def search(
     features_ND, labels_N = features_of(images, model, "validation"), torch.from_numpy(images.labels["validation"])
     space = TransferSpace(attention=(config.attention,))
     settings = draw_settings(space, distinct_thresholds(images.counts_C.tolist()), config.seed, config.search)
-    reference = TransferSetting(
-        thresholds=config.k, tau=config.tau, attention=config.attention, own_neighbour=config.own_neighbour
-    )
     groups = class_groups(images.counts_C, config.groups)
     started = time.perf_counter()
-    scored = score_settings(features_ND, labels_N, centres, groups, [*settings, reference])
+    scored = score_settings(features_ND, labels_N, centres, groups, [*settings, config.setting])
     seconds = time.perf_counter() - started
     best = best_setting(scored[:-1], config.objective)
     print(
@@ -133,10 +133,15 @@ def identity(config: LongTailEvalConfig, images: LongTailImages, models: list[Lo
 
 
 def report(
-    config: LongTailEvalConfig, images: LongTailImages, models: list[LongTailModel], results: LongTailResults,
-    command: list[str],
+    config: LongTailEvalConfig, images: LongTailImages, models: list[LongTailModel],
+    found: list[CheckpointResult], command: list[str],
 ) -> None:  # fmt: skip
     """Print the table, and write everything to --out."""
+    results = LongTailResults(
+        benchmark=config.benchmark, split=config.split, backbone=config.backbone, class_names=images.class_names,
+        counts_C=images.counts_C, labels_N=images.labels[config.split], borders=config.groups, checkpoints=found,
+        choice=config.setting, classifiers=classifiers_of(config), n_resamples=config.resamples, seed=config.seed,
+    )  # fmt: skip
     summary = summarise_long_tail(results)
     print("\n" + text_table(summary), end="", flush=True)
     if config.out is None:

@@ -5,7 +5,8 @@ from typing import Literal
 
 from rayfs.errors import InputError
 from rayfs.long_tail.groups import Borders
-from rayfs.long_tail.settings import FEW, MANY, TAU, Attention
+from rayfs.long_tail.search_space import TransferSetting
+from rayfs.long_tail.settings import FEW, MANY, TAU, TERMS, Attention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,8 @@ class LongTailEvalConfig:
     """What asks, and what is asked: p prototypes, w classifier weights (paper: p-w; the others are its table 6)."""
     own_neighbour: bool = True
     """A class with more than k images is among its own neighbours, as equation 6 has it."""
+    continual: bool = False
+    """The members of the ensemble are w^hc(k), without the weights of the class itself, in place of w^h(k)."""
     scale: float | None = None
     """Factor of the cosines in every softmax, which decides how an ensemble weighs its members; default: the trained
     head's."""
@@ -57,6 +60,14 @@ class LongTailEvalConfig:
     """CPU threads of what is done with the features."""
     out: str | None = None
     """Folder or URI (s3://bucket/run) for rows, tables, summary.json and report.html; default: only print."""
+
+    @property
+    def setting(self) -> TransferSetting:
+        """The ensemble."""
+        return TransferSetting(
+            thresholds=self.k, tau=self.tau, terms=TERMS[:2] if self.continual else TERMS, attention=self.attention,
+            own_neighbour=self.own_neighbour,
+        )  # fmt: skip
 
     def __post_init__(self) -> None:
         for name, least in (("threads", 1), ("resamples", 2), ("seed", 0), ("search", 0), ("prototype_views", 0)):

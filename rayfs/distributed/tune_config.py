@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rayfs.distributed.eval_config import EvalConfig
+from rayfs.distributed.tune_long_tail_config import COMPOSITIONAL, refuse_unused
 from rayfs.errors import InputError
 from rayfs.evaluation.tuning.race import Race
 from rayfs.methods.recipes import RecipeName, default_protocol
@@ -19,7 +20,8 @@ class TuneConfig:
     """Flags of `jobs/tune.py`; None means the default of the benchmark."""
 
     method: str = "label-halluc"
-    """What is tuned: label-halluc, hard-label, feature-distill, support-only, assoalign, lr, nearest-prototype."""
+    """What is tuned: label-halluc, hard-label, feature-distill, support-only, assoalign, lr, nearest-prototype; or
+    compositional: thresholds and τ of knowledge transfer on a long tail."""
     benchmark: str = "omniglot"
     """omniglot (embedded), cifar-fs, fc100, or folder (your own images)."""
     data: str | None = None
@@ -56,7 +58,7 @@ class TuneConfig:
     """How trials are proposed. random: trial i of a seed is always the same, so that more trials continue fewer. optuna
     (TPE) learns from trials that ended; it needs `pip install 'rayfs[optuna]'`."""
     n_trials: int = 50
-    """Trials beside trial 0, which is the recipe's own default."""
+    """Trials beside trial 0, which is the recipe's own default; with compositional, settings."""
     grid_points: int = 3
     """grid: values of each range."""
     episodes: int = 72
@@ -88,8 +90,8 @@ class TuneConfig:
     """Run directory of the search: a path, or a URI such as s3://bucket/run."""
 
     def __post_init__(self) -> None:
-        if self.method not in SPACES:
-            raise InputError(f"--method is '{self.method}'; expected one of {', '.join(SPACES)}")
+        if self.method not in (*SPACES, COMPOSITIONAL):
+            raise InputError(f"--method is '{self.method}'; expected one of {', '.join((*SPACES, COMPOSITIONAL))}")
         if self.split != "validation":
             raise InputError(
                 f"--split is '{self.split}', but a search never sees test classes: what is chosen on them cannot be "
@@ -105,6 +107,9 @@ class TuneConfig:
             raise InputError(f"--wait-for-nodes is {self.wait_for_nodes}; expected seconds, 0 or more")
         if self.seed < 0:
             raise InputError(f"--seed is {self.seed}; expected 0 or more")
+        if self.method == COMPOSITIONAL:
+            refuse_unused(self)
+            return
         both = sorted(self.held.keys() & self.spaces.keys())
         if both:
             flag = both[0].replace("_", "-")

@@ -90,19 +90,22 @@ COSINE, ENSEMBLE, TUNED = "cosine", "ensemble", "tuned ensemble"
 """The classifier that gains are against, the one that they are of, and one whose settings a search chose."""
 
 
-def paper_classifiers(thresholds: tuple[int, ...], tau: float, continual_prototypes: bool) -> dict[str, Classifier]:
+def paper_classifiers(
+    thresholds: tuple[int, ...], tau: float, continual_prototypes: bool, terms: tuple[Term, ...] = TERMS
+) -> dict[str, Classifier]:
     """Return every classifier of tables 1, 2 and 9 by name, in the order of the tables.
 
     Arguments:
         thresholds: k of each w^h(k), all of which the ensemble has. The continual ensemble has those above 0 (all, if
             0 is the only one).
+        terms: of the members of the ensemble; the paper's are w^h, all three.
         continual_prototypes: it has the prototypes, too, as in table 2. Decision: the default; table 9 leaves them out.
     """
     above = [k for k in thresholds if k > 0] or list(thresholds)
     singles = [WEIGHTS, PROTOTYPES, SUM, *(composed(k, tau) for k in thresholds)]
     hc = [continual(k, tau) for k in above]
     table: dict[str, Classifier] = {member.name: (member,) for member in singles}
-    table[ENSEMBLE] = tuple(composed(k, tau) for k in thresholds)
+    table[ENSEMBLE] = tuple(Member(terms=terms, k=k, tau=tau) for k in thresholds)
     table |= {member.name: (member,) for member in hc}
     table["continual ensemble"] = (PROTOTYPES, *hc) if continual_prototypes else tuple(hc)
     return table

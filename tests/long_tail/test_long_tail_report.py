@@ -16,7 +16,6 @@ from rayfs.evaluation.long_tail.report import build_page
 from rayfs.evaluation.long_tail.results import (
     CheckpointResult,
     LongTailResults,
-    TransferChoice,
     TunedEnsemble,
     encode_rows,
 )
@@ -66,7 +65,7 @@ def results(*checkpoints: CheckpointResult, benchmark: str = "cifar100-lt") -> L
     return LongTailResults(
         benchmark=benchmark, split="test", backbone="resnet32", class_names=checkpoints[0].centres.class_names,
         counts_C=np.array(COUNTS), labels_N=small_problem().test_labels_N.numpy(), borders="paper",
-        choice=TransferChoice(thresholds=THRESHOLDS, tau=10.0, attention="p-w", own_neighbour=True),
+        choice=TransferSetting(thresholds=THRESHOLDS),
         classifiers=paper_classifiers(THRESHOLDS, 10.0, True), checkpoints=checkpoints, n_resamples=200,
     )  # fmt: skip
 

@@ -64,8 +64,7 @@ def _head(title: str, results: LongTailResults, command: Sequence[str]) -> str:
         "Checkpoints": "; ".join(
             f"{c.name}, state {c.state_hash}, s {c.centres.scale:.2f}" for c in results.checkpoints
         ),
-        "Transfer": f"k {', '.join(map(str, choice.thresholds))}; τ {choice.tau:g}; attention {choice.attention}; "
-        + ("a class is among its own neighbours" if choice.own_neighbour else "no class is its own neighbour"),
+        "Ensemble": choice.describe(),
     }  # fmt: skip
     listed = "".join(f"<dt>{escape_html(name)}</dt><dd>{escape_html(value)}</dd>" for name, value in facts.items())
     return (

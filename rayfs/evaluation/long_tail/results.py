@@ -14,17 +14,8 @@ from rayfs.long_tail.accuracy import N_RESAMPLES, class_scores
 from rayfs.long_tail.centres import ClassCentres
 from rayfs.long_tail.groups import Borders, class_groups
 from rayfs.long_tail.search import Objective, ScoredSetting
-from rayfs.long_tail.settings import Attention, Classifier
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransferChoice:
-    """The settings of the classifiers that are not tuned."""
-
-    thresholds: tuple[int, ...]
-    tau: float
-    attention: Attention
-    own_neighbour: bool
+from rayfs.long_tail.search_space import TransferSetting
+from rayfs.long_tail.settings import Classifier
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,7 +58,8 @@ class LongTailResults:
     labels_N: np.ndarray
     """Class ids of the test images."""
     borders: Borders
-    choice: TransferChoice
+    choice: TransferSetting
+    """The ensemble, when it is not tuned."""
     classifiers: Mapping[str, Classifier]
     """Name -> members, in the order of the tables."""
     checkpoints: Sequence[CheckpointResult]

@@ -1,0 +1,96 @@
+"""Tuning of knowledge transfer: flags, the files of a search, and a search on a small ImageNet-LT with Ray Tune."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tyro
+
+from rayfs.distributed.long_tail_eval_config import LongTailEvalConfig
+from rayfs.distributed.tune_config import TuneConfig
+from rayfs.distributed.tune_long_tail import paste_command
+from rayfs.distributed.tune_long_tail_config import evaluation_config, transfer_space
+from rayfs.errors import InputError
+from rayfs.evaluation.long_tail.blocks import BlockStore
+from rayfs.evaluation.long_tail.results import TunedEnsemble
+from rayfs.evaluation.long_tail.search_page import build_search_page
+from rayfs.long_tail.search import ScoredSetting
+from rayfs.long_tail.search_space import TransferSetting, TransferSpace
+from rayfs.long_tail.settings import TERMS
+
+IDENTITY = {"tables": {"base": "a"}, "seed": 0}
+SETTING = TransferSetting(thresholds=(3, 9), tau=7.25, terms=TERMS[:2], attention="w-p", own_neighbour=False)
+
+
+def scored(value: float, **changes) -> ScoredSetting:
+    return ScoredSetting(setting=replace(SETTING, **changes), accuracy={"few": value / 2, "all": value})
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({"n_way": 5}, "--n-way changes nothing with --method compositional"),
+        ({"hold": ("steps=5",)}, "--hold changes nothing"),
+        ({"space": ("k=0:5",)}, "it is tau=LOW:HIGH"),
+        ({"space": ("tau=5:1",)}, "it is tau=LOW:HIGH"),
+        ({"space": ("tau=0:1",)}, "it is tau=LOW:HIGH"),
+        ({"split": "test"}, "a search never sees test classes"),
+    ],
+)
+def test_flags_of_episodes_and_impossible_spaces_are_refused(flags, expected) -> None:
+    with pytest.raises(InputError, match=expected):
+        TuneConfig(method="compositional", benchmark="cifar100-lt", out="x", **flags)
+
+
+def test_flags_become_a_space_and_an_evaluation() -> None:
+    config = TuneConfig(method="compositional", benchmark="cifar100-lt", space=("tau=2:8:log",), seed=3, out="x")
+    assert transfer_space(config) == TransferSpace(tau=(2.0, 8.0))
+    assert evaluation_config(config) == LongTailEvalConfig(seed=3)
+    other = replace(config, checkpoint=Path("a.pth"))
+    assert evaluation_config(other) == LongTailEvalConfig(seed=3, checkpoint=("a.pth",), backbone="conv4")
+
+
+def test_the_command_to_paste_gives_the_setting_back() -> None:
+    config = TuneConfig(method="compositional", benchmark="cifar100-lt", out="x")
+    words = paste_command(config, evaluation_config(config), SETTING).split()
+    assert words[:2] == ["python", "jobs/long_tail_eval.py"]
+    assert tyro.cli(LongTailEvalConfig, args=words[2:]).setting == SETTING
+
+
+def test_blocks_are_found_again_and_those_of_every_space_count(tmp_path: Path) -> None:
+    out, wide = str(tmp_path / "search"), TransferSpace(tau=(1.0, 500.0))
+    store = BlockStore(out, IDENTITY)
+    store.add(TransferSpace(), 0, [scored(10.0)])
+    store.add(wide, 0, [scored(20.0), scored(30.0, thresholds=(1,))])
+    again = BlockStore(out, IDENTITY)
+    assert again.has(TransferSpace(), 0) and again.has(wide, 0) and not again.has(wide, 1)
+    assert sorted(s.accuracy["all"] for s in again.scored()) == [10.0, 20.0, 30.0]
+    assert scored(30.0, thresholds=(1,)) in again.scored()
+    again.mark_final({"tau": 7.25}, {"command": []})
+    assert BlockStore(out, IDENTITY).final == {"tau": 7.25}
+
+
+def test_other_searches_foreign_files_and_damage_are_refused(tmp_path: Path) -> None:
+    out = tmp_path / "search"
+    store = BlockStore(str(out), IDENTITY)
+    with pytest.raises(InputError, match="seed was 0 and is now 1"):
+        BlockStore(str(out), {**IDENTITY, "seed": 1})
+    store.add(TransferSpace(), 0, [scored(1.0)])
+    next((out / "blocks").iterdir()).write_text("[{}]")
+    with pytest.raises(InputError, match=r"is damaged .*remove it"):
+        BlockStore(str(out), IDENTITY).scored()
+    (out / "search.json").write_text("{}")
+    with pytest.raises(InputError, match="it says whether test images were used"):
+        BlockStore(str(out), IDENTITY)
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "thesis.tex").write_text("x")
+    with pytest.raises(InputError, match="holds other files"):
+        BlockStore(str(tmp_path / "foreign"), IDENTITY)
+
+
+def test_the_page_shows_the_best_first_and_escapes() -> None:
+    found = [scored(11.0, tau=2.0), scored(31.0), scored(21.0, tau=50.0)]
+    tuned = TunedEnsemble(best=found[1], scored=found, reference=scored(15.0), objective="all", n_images=9, seconds=1.0)
+    page = build_search_page("<b>", tuned, "python <job>", ["python", "s3://k:secret@b"])
+    assert "python &lt;job&gt;" in page and "<b>," not in page and "secret" not in page and "<svg" in page
+    assert page.index(">31.00<") < page.index(">21.00<") < page.index(">11.00<")
