@@ -1,17 +1,20 @@
 """Parts of the search that need no cluster: flags, proposals, and the books of the race beside Ray's own scheduler."""
 
+import signal
 from types import SimpleNamespace
 
 import pytest
 
 from rayfs.distributed.eval_config import EvalConfig
-from rayfs.distributed.tune import paste_command
+from rayfs.distributed.evaluate import sigterm_as_interrupt
+from rayfs.distributed.tune import _resumable, paste_command
 from rayfs.distributed.tune_config import TuneConfig
 from rayfs.distributed.tune_proposals import make_plan
 from rayfs.distributed.tune_trackers import PACKAGES, refuse_absent_trackers
 from rayfs.distributed.tune_trial import LOST, Ledger, _report
-from rayfs.errors import InputError
+from rayfs.errors import InputError, Terminated
 from rayfs.evaluation.rows import Row
+from rayfs.evaluation.run_directory import RunDirectory
 from rayfs.evaluation.tuning.race import Race, Rungs
 from rayfs.evaluation.tuning.trials import Trial
 from rayfs.methods.search_spaces import SPACES
@@ -172,6 +175,20 @@ def test_the_command_to_paste_runs_the_winner_beside_the_default():
     )  # fmt: skip
 
 
+def test_sigterm_stays_sigterm_where_ray_makes_a_plain_interrupt_of_it(tmp_path, capsys):
+    run, former = RunDirectory(str(tmp_path / "run")), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Terminated), sigterm_as_interrupt(), _resumable(run, ["python", "jobs/tune.py"]):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt from None
+    assert "Resume with:\n  python jobs/tune.py" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGTERM) is former
+    with pytest.raises(KeyboardInterrupt) as caught, _resumable(run, []):
+        raise KeyboardInterrupt
+    assert not isinstance(caught.value, Terminated)
+
+
 def test_the_ledger_tells_a_restarted_trial_what_is_done():
     ledger = Ledger({"m:a=1": {0: (0.5, 1.0)}}, {"m:a=1": 8})
     ledger.add("m:a=1", {1: (0.6, 1.0)})
@@ -192,6 +209,5 @@ def test_a_report_is_paired_and_a_failure_reports_the_worst_gain():
 
 def test_every_tunable_method_has_a_way_to_be_searched():
     from rayfs.distributed.tune import SEARCHES
-    from rayfs.distributed.tune_long_tail_config import COMPOSITIONAL
 
-    assert SEARCHES.keys() == {*SPACES, COMPOSITIONAL}
+    assert SEARCHES.keys() == SPACES.keys()
