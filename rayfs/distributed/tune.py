@@ -25,6 +25,8 @@ from rayfs.distributed.runner import PoolSize
 from rayfs.distributed.runtime import cluster_resources, connect, refuse_lost_outputs
 from rayfs.distributed.tune_config import TuneConfig
 from rayfs.distributed.tune_final import score_winner
+from rayfs.distributed.tune_long_tail import tune_long_tail
+from rayfs.distributed.tune_long_tail_config import COMPOSITIONAL
 from rayfs.distributed.tune_proposals import Plan, make_plan, searcher
 from rayfs.distributed.tune_trackers import refuse_absent_trackers, tracker_callbacks
 from rayfs.distributed.tune_trial import Course, Done
@@ -91,7 +93,10 @@ def tune_on_episodes(config: TuneConfig, command: list[str]) -> int:
     return EXIT_FAILED if failed else EXIT_OK
 
 
-SEARCHES: dict[str, Callable[[TuneConfig, list[str]], int]] = dict.fromkeys(SPACES, tune_on_episodes)
+SEARCHES: dict[str, Callable[[TuneConfig, list[str]], int]] = {
+    **dict.fromkeys(SPACES, tune_on_episodes),
+    COMPOSITIONAL: tune_long_tail,
+}
 """Method -> how it is searched and scored."""
 
 
