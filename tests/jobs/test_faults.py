@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,10 @@ from job_lines import Lines
 from rayfs.benchmarks.manifest import decode_manifest
 from rayfs.benchmarks.tables import ImageTable
 from rayfs.command_line import run_job
-from rayfs.distributed import runner
+from rayfs.distributed import evaluate
 from rayfs.distributed.eval_config import EvalConfig
 from rayfs.distributed.label_halluc_eval import run_label_halluc_eval
+from rayfs.distributed.runner import EpisodePool
 from rayfs.distributed.runtime import Resources
 from rayfs.distributed.worker import EpisodeWorker
 from rayfs.durable_files import TEMPORARY_SUFFIX
@@ -166,7 +168,7 @@ def test_an_image_that_raises_costs_its_episodes_only_and_they_are_tried_again(
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this module
-        patch.setattr(runner, "EpisodeWorker", PoisonedWorker)
+        patch.setattr(evaluate, "EpisodePool", partial(EpisodePool, worker=PoisonedWorker))
         try:
             assert job(out) == 1
         finally:
