@@ -209,5 +209,6 @@ def test_a_report_is_paired_and_a_failure_reports_the_worst_gain():
 
 def test_every_tunable_method_has_a_way_to_be_searched():
     from rayfs.distributed.tune import SEARCHES
+    from rayfs.distributed.tune_long_tail_config import COMPOSITIONAL
 
-    assert SEARCHES.keys() == SPACES.keys()
+    assert SEARCHES.keys() == {*SPACES, COMPOSITIONAL}
