@@ -220,7 +220,7 @@ def test_what_training_scripts_keep_beside_the_weights_is_no_harm(tmp_path: Path
     state["layer1.0.weight"].note = "an attribute"  # type: ignore[attr-defined]
     beside = {
         "opt": argparse.Namespace(betas=(0.9, 0.999), steps=[1, (2, 3)], names={"a"}, raw=b"ab", step=2**70),
-        "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"betas": (0.9, 0.99), "params": [0]}]},
+        "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"betas": (0.9, 0.9), "params": [0]}]},
         "scheduler": {"milestones": Counter([60, 80]), "_last_lr": [0.1]},
         "epoch": 90, "size": torch.Size([2, 3]), "type": torch.float16, "parameter": torch.nn.Parameter(torch.ones(2)),
     }  # fmt: skip
