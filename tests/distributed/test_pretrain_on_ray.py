@@ -79,7 +79,7 @@ def test_litter_of_a_killed_run_is_cleared_and_nothing_else(tmp_path):
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")  # Ray sets its own deprecated options
 def test_worker_that_does_not_share_the_folder_says_so(resources, tmp_path, monkeypatch, capsys):
     """The file that the driver leaves is not there: as on a node with a disk of its own."""

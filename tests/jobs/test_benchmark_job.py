@@ -16,7 +16,7 @@ QUICK = [
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_job_measures_both_sides_and_writes_rows_and_a_figure(tmp_path: Path) -> None:
     measures = ["--measure", "ratio", "scaling", "sweep", "driver"]
     command = [sys.executable, "jobs/benchmark.py", *QUICK, *measures, "--out", str(tmp_path)]

@@ -96,7 +96,12 @@ def test_rerunning_a_finished_run_prints_the_table_again_and_solves_nothing(fini
 
 
 @pytest.mark.parametrize(
-    ("signal_number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
+    ("signal_number", "exit_code"),
+    [
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long),  # of every run that a node is taken from, too
+        (signal.SIGINT, 130),
+        (signal.SIGKILL, -9),
+    ],
 )
 def test_a_stopped_run_resumes_to_the_same_rows(finished, environment, tmp_path, signal_number, exit_code) -> None:
     out = tmp_path / "run"

@@ -72,7 +72,9 @@ def worker_processes(cache_dir: str) -> list[int]:
 
 
 @NEEDS_PROC
-@pytest.mark.parametrize(("signal_number", "exit_code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("signal_number", "exit_code"), [(signal.SIGKILL, -9), pytest.param(signal.SIGINT, 130, marks=pytest.mark.long)]
+)
 def test_training_stopped_in_epoch_3_resumes_to_the_weights_of_an_uninterrupted_one(
     whole, environment, tmp_path, signal_number, exit_code
 ) -> None:

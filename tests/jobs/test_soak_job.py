@@ -23,7 +23,7 @@ def soak(out: Path, *flags: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_workers_and_a_lost_node_lose_duplicate_and_change_nothing(tmp_path: Path) -> None:
     out = tmp_path / "soak"
     flags = "--episodes 160 --reference-episodes 16 --kill-every 2 --node-every 3 --nodes 1"
