@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
-UPLOAD_LIMIT_BYTES = 10_000_000
+UPLOAD_LIMIT_BYTES = 16_000_000
 
 
 def free_port() -> int:
