@@ -32,6 +32,7 @@ def error(capsys: pytest.CaptureFixture[str]):
 @needs_cifar
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long
 def test_table_4_runs_only_what_table_3_left(tmp_path: Path) -> None:
     environment = {**os.environ, "RAY_ADDRESS": "local", "RAYFS_CACHE": os.environ.get("RAYFS_CACHE", str(tmp_path))}
     flags = ["--n-shot", "1", "--episodes", "2", "--steps", "1", "--embedding", "rfs-simple", "--workers", "1"]

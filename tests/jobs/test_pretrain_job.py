@@ -107,6 +107,7 @@ def test_training_stopped_in_epoch_3_resumes_to_the_weights_of_an_uninterrupted_
 
 
 @NEEDS_PROC
+@pytest.mark.long
 def test_worker_of_two_killed_in_mid_epoch_is_replaced_and_changes_nothing(whole, environment, tmp_path) -> None:
     """On a distillation, whose teacher is given by a relative path: Ray's workers run in a folder of their own."""
     out, undisturbed = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
