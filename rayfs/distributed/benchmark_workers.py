@@ -87,7 +87,7 @@ class ReferenceWorker:
         if self._allocator:
             configure_process(self._n_threads)
         torch.set_num_threads(self._n_threads)
-        torch.manual_seed(spec.protocol.seed)
+        torch.manual_seed(spec.protocol.seed)  # the naive recipe draws from the global generator, as released codes do
         device = torch.device("cuda" if spec.gpu else "cpu")
         self._novel = open_table(cache_dir, spec.novel_fingerprint)
         self._reference = Reference(

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,16 +103,18 @@ def _train_or_resume(plan: TrainingPlan, threads: int, resources: Resources | No
     if plan.teacher is not None and not state_path(plan.out).exists():
         check_teacher(plan)
 
+    say = partial(print, flush=True)
+
     def on_epoch(curve: list[EpochReport]) -> None:
         write_learning_curve(plan.out, [asdict(report) for report in curve], curve_title(plan))
 
     try:
         if resources is None:
             with only_writer(plan.out):
-                train(plan, torch.device(plan.device_type), print_line, on_epoch)
+                train(plan, torch.device(plan.device_type), say, on_epoch)
         else:
             share = threads or even_share(resources, plan.n_workers, plan.device_type == "cuda")
-            train_on_ray(plan, share, resources, print_line, on_epoch)
+            train_on_ray(plan, share, resources, say, on_epoch)
     except KeyboardInterrupt:
         print(f"\nstopped; finished epochs are kept. Resume with:\n  {without_secrets(plan.command)}", flush=True)
         raise
@@ -336,11 +339,6 @@ def _listen(
         raise InputError(refusal)
     if ended[0] is not None:
         raise ended[0]
-
-
-def print_line(line: str) -> None:
-    """Print at once."""
-    print(line, flush=True)
 
 
 def even_share(resources: Resources, workers: int, gpu: bool) -> int:

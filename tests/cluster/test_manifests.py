@@ -93,7 +93,8 @@ def test_ray_start_knows_its_flags(name: str, role: str) -> None:
     from ray.scripts.scripts import start
 
     flags = shlex.split(load(name)[f"{role}_start_ray_commands"][-1].split("ray start ")[1])
-    start.make_context("start", flags)
+    understood = start.make_context("start", flags).params  # raises on a flag that it does not know
+    assert understood["head"] == (role == "head") and bool(understood["address"]) == (role == "worker")
 
 
 @pytest.mark.parametrize("name", CLOUDS)
