@@ -10,9 +10,12 @@ run stopped. Beside the checkpoint: a sidecar (.json), the learning curve as row
         --out runs/rfs_distill.safetensors
     python jobs/pretrain.py --objective cosine --benchmark cifar100-lt --backbone resnet32 --data DIR \\
         --out runs/cifar100_lt.safetensors
+    python jobs/pretrain.py --objective cosine --benchmark cifar100-lt --backbone resnet32 --data DIR \\
+        --base-classes not:few --out runs/cifar100_lt_unseen.safetensors
 
 On the long-tailed benchmarks every split has the same classes: there the accuracy of the trained classifier on
-validation images chooses the epoch, and no test image is ever read.
+validation images chooses the epoch, and no test image is ever read. --base-classes not:few trains without the few-shot
+classes, which jobs/long_tail_eval.py then recognises as classes that the network never saw.
 """
 
 import sys
@@ -36,9 +39,11 @@ class Config(PretrainConfig):
     """Pixels; default: the benchmark's own."""
     base_classes: tuple[str, ...] = ()
     """Train on these base classes only: names of classes, superclasses or groups (animals, plants, people, things,
-    scenes; alphabets of omniglot), or all but not:NAME. For far domains."""
+    scenes; alphabets of omniglot), or all but not:NAME. For far domains. Long-tailed: many, medium and few, too, by
+    training images (few ≤ 20, many ≥ 100; few-kang < 20, many-kang > 100); not:few keeps their validation images out,
+    too."""
     validation_classes: tuple[str, ...] = ()
-    """Choose the epoch on these validation classes only, named in the same way."""
+    """Choose the epoch on these validation classes only, named in the same way; not for long-tailed benchmarks."""
     backbone: str = "conv4"
     """conv4, conv4-32, conv4-flat, conv4-32-flat, resnet12, seresnet12, resnet20, resnet32, resnet44, resnet56,
     resnet110 (the five of CIFAR), wrn-DEPTH-WIDTH (wrn-28-10), resnet18, resnet50, resnet101, resnet152, resnext50,

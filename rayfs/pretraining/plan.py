@@ -17,6 +17,7 @@ from rayfs.benchmarks.class_groups import restrict
 from rayfs.benchmarks.registry import Benchmark, open_benchmark
 from rayfs.benchmarks.tables import ImageTable, cache_folder, load_table, open_table
 from rayfs.errors import InputError
+from rayfs.pretraining.chosen_classes import restrict_shared
 from rayfs.pretraining.config import PretrainConfig
 from rayfs.pretraining.initial import stage_initial
 from rayfs.pretraining.recipes import resolve
@@ -53,6 +54,8 @@ class TrainingPlan:
     """The weights that the backbone starts from, in the cache."""
     init_hash: str | None = None
     """Of those weights."""
+    left_out: tuple[str, ...] = ()
+    """Classes of a long-tailed benchmark that are not trained on; the tables say so, too."""
     command: str
 
     @property
@@ -102,12 +105,7 @@ def plan_training(
         InputError: wrong names, data, teacher or place.
     """
     opened = open_benchmark(benchmark, data, image_size)
-    if opened.shared_classes and (base_classes or validation_classes):
-        raise InputError(
-            f"--base-classes and --validation-classes choose classes, but those of {opened.name} are the same in every "
-            "split; drop the flags"
-        )
-    opened = restrict(opened, base_classes, validation_classes, "validation", "--validation-classes")
+    opened, left_out = _restrict(opened, base_classes, validation_classes)
     config = resolve(config, opened.name)
     assert config.batch is not None, "it is resolved"
     if config.batch % n_workers:
@@ -139,9 +137,23 @@ def plan_training(
     return TrainingPlan(
         benchmark=opened, backbone=backbone, config=config, base=base.fingerprint, validation=validation.fingerprint,
         cache_dir=cache, out=out.resolve(), n_workers=n_workers, teacher=teacher, teacher_hash=teacher_hash,
-        init=init, init_hash=init_hash,
+        init=init, init_hash=init_hash, left_out=left_out,
         command=shlex.join(["python", *command]),
     )  # fmt: skip
+
+
+def _restrict(
+    benchmark: Benchmark, base: Sequence[str], validation: Sequence[str]
+) -> tuple[Benchmark, tuple[str, ...]]:
+    """Return the benchmark with the chosen classes alone, and those left out of a long-tailed one."""
+    if not benchmark.shared_classes:
+        return restrict(benchmark, base, validation, "validation", "--validation-classes"), ()
+    if validation:
+        raise InputError(
+            f"--validation-classes is {' '.join(validation)}, but the classes of {benchmark.name} are the same in "
+            "every split: --base-classes chooses those of the validation images, too"
+        )
+    return restrict_shared(benchmark, base, cache_folder()) if base else (benchmark, ())
 
 
 def describe(plan: TrainingPlan) -> str:
@@ -155,9 +167,10 @@ def describe(plan: TrainingPlan) -> str:
     validated = f"{len(validation.class_names)} validation classes"
     if benchmark.shared_classes:
         validated = f"{len(validation):,} validation images of {len(validation.class_names)} of them"
+    left_out = f" ({len(plan.left_out)} left out)" if plan.left_out else ""
     return (
         f"{plan.config.objective}: {plan.backbone} on {benchmark.name}, {len(base):,} base images of "
-        f"{len(base.class_names)} classes, {validated}, "
+        f"{len(base.class_names)} classes{left_out}, {validated}, "
         f"{benchmark.image_size} px, {workers}, {plan.device_type}, {plan.config.precision}\n"
         + ", ".join(f"{name} {_plain(value)}" for name, value in settings.items())
     )

@@ -147,6 +147,8 @@ def sidecar(plan: TrainingPlan, curve: Sequence[EpochReport], device: torch.devi
         "benchmark": plan.benchmark.name,
         "channels": plan.benchmark.channels,
         "image_size": plan.benchmark.image_size,
+        "classes": list(plan.tables()[0].class_names),
+        **({"left_out": list(plan.left_out)} if plan.left_out else {}),
         "training": asdict(config),
         "identity": plan.identity,
         "command": plan.command,

@@ -382,9 +382,41 @@ def test_description_of_a_long_tail_says_what_validates(tmp_path):
 
 
 @pytest.mark.usefixtures("long_tail")
-def test_classes_of_a_long_tail_are_not_chosen_among(tmp_path):
-    with pytest.raises(InputError, match="but those of characters are the same in every split; drop the flags"):
-        planned(tmp_path / "a.safetensors", base_classes=["Latin/character01"])
+def test_classes_left_out_of_a_long_tail_are_in_neither_table_and_the_sidecar_names_them(tmp_path):
+    out, chosen = tmp_path / "a.safetensors", {"base_classes": ["not:Latin/character02", "not:Latin/character05"]}
+    config = replace(CONFIG, objective="cosine", epochs=1)
+    plan = planned(out, config=config, **chosen)
+    kept = [f"Latin/character{number:02d}" for number in (1, 3, 4, 6, 7, 8)]
+    assert [list(table.class_names) for table in plan.tables()] == [kept, kept[1:]]  # nothing validates the first
+    assert "120 base images of 6 classes (2 left out), 100 validation images of 5 of them" in describe(plan)
+    pretrain(out, config=config, **chosen)
+    assert read_heads(out)["classifier.weight"].shape[0] == 6
+    metadata = sidecar(out)
+    assert metadata["classes"] == kept and metadata["left_out"] == ["Latin/character02", "Latin/character05"]
+    assert metadata["identity"] == planned(out, config=config, **chosen).identity
+    assert finished_before(planned(out, config=config, **chosen)) is not None
+    with pytest.raises(InputError, match="belongs to a training with base_table"):
+        finished_before(planned(out, config=config))
+
+
+@pytest.mark.usefixtures("long_tail")
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"base_classes": ["Latin/character01", "Latin/character02"]}, "keeps 2 of 8 classes, 1 of which have"),
+        ({"base_classes": ["not:few"]}, "not:few keeps 0 of 8 classes"),
+        ({"base_classes": ["not:many"]}, "'many' means none of the 8 classes"),
+        ({"base_classes": ["not:few-kang"]}, "'few-kang' means none of the 8 classes"),
+        ({"base_classes": ["medium-kang"]}, "keeps all 8 classes and changes nothing"),
+        ({"base_classes": ["Greek"]}, "'Greek' is no class or group here"),
+        ({"validation_classes": ["few"]}, "--validation-classes is few, but the classes of characters are the same"),
+    ],
+)
+def test_choices_that_leave_nothing_or_are_wrong_are_refused(tmp_path, given, expected):
+    """All characters have 20 drawings: few-shot with the paper's border, medium-shot with Kang's."""
+    with pytest.raises(InputError, match=expected):
+        planned(tmp_path / "a.safetensors", **given)
+    assert list(tmp_path.iterdir()) == []
 
 
 # Initial weights
