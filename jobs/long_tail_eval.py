@@ -2,6 +2,9 @@
 
     python jobs/long_tail_eval.py --benchmark cifar100-lt
     python jobs/long_tail_eval.py --checkpoint a.safetensors b.safetensors --search 5000 --out runs/long-tail
+    python jobs/pretrain.py --objective cosine --benchmark cifar100-lt --backbone resnet32 --base-classes not:few \\
+        --out unseen.safetensors
+    python jobs/long_tail_eval.py --checkpoint unseen.safetensors     # few-shot classes were never seen in training
 
 Features are computed once and cached; the rest takes seconds. Exit code 0: done, 2: wrong input.
 """

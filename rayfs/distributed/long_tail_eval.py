@@ -1,5 +1,8 @@
 """The long-tail job: features from the cache, classifiers of every checkpoint in this process, tables and a page.
 
+Where a checkpoint was trained without some classes, these are recognised by prototypes and transfer alone (paper,
+section 4.3).
+
 Ray computes features that the cache lacks, and is not started otherwise.
 """
 
@@ -18,6 +21,7 @@ from rayfs.distributed.long_tail_eval_config import LongTailEvalConfig
 from rayfs.distributed.long_tail_features import LongTailImages, LongTailModel, features_of, open_images, open_model
 from rayfs.distributed.runtime import refuse_lost_outputs
 from rayfs.engine.process import configure_process
+from rayfs.errors import InputError
 from rayfs.evaluation.long_tail.report import build_page
 from rayfs.evaluation.long_tail.results import (
     CheckpointResult,
@@ -34,8 +38,9 @@ from rayfs.long_tail.groups import class_groups
 from rayfs.long_tail.mismatches import mismatched
 from rayfs.long_tail.prototypes import class_prototypes
 from rayfs.long_tail.search import best_setting, score_settings
-from rayfs.long_tail.search_space import TransferSpace, distinct_thresholds, draw_settings
-from rayfs.long_tail.settings import TUNED, Classifier, paper_classifiers
+from rayfs.long_tail.search_space import TransferSpace, continual_setting, distinct_thresholds, draw_settings
+from rayfs.long_tail.settings import TUNED, Classifier, paper_classifiers, unseen_classifiers
+from rayfs.long_tail.transfer import refuse_impossible
 
 
 def run_long_tail_eval(config: LongTailEvalConfig, command: list[str]) -> int:
@@ -48,6 +53,7 @@ def run_long_tail_eval(config: LongTailEvalConfig, command: list[str]) -> int:
     cache_dir = cache_folder()
     images = open_images(config, cache_dir)
     models = [open_model(config, images, name, cache_dir) for name in config.checkpoint or (None,)]
+    refuse_weights_of_unseen(config, images, models)
     if config.out is not None:
         refuse_other_run(config.out, identity(config, images, models))
     configure_process(config.threads)
@@ -61,19 +67,52 @@ def run_long_tail_eval(config: LongTailEvalConfig, command: list[str]) -> int:
     return EXIT_OK
 
 
+def refuse_weights_of_unseen(config: LongTailEvalConfig, images: LongTailImages, models: list[LongTailModel]) -> None:
+    """Refuse, before any work, flags that checkpoints trained on some of the classes cannot serve.
+
+    Raises:
+        InputError: a flag needs the weights of every class, no class seen in training has more than --k images, or the
+            checkpoints have not seen the same classes.
+    """
+    for model in models:
+        if not torch.equal(model.seen_C, models[0].seen_C):
+            raise InputError(
+                f"checkpoints {models[0].name} and {model.name} were trained on {int(models[0].seen_C.sum())} and "
+                f"{int(model.seen_C.sum())} classes, not the same ones; their means would say nothing: evaluate each "
+                "alone"
+            )
+    seen_C = models[0].seen_C
+    if seen_C.all():
+        return
+    given = {
+        "--search": config.search > 0, "--continual": config.continual,
+        f"--attention {config.attention}": config.attention.startswith("w"),
+    }  # fmt: skip
+    if needing := [flag for flag, is_given in given.items() if is_given]:
+        raise InputError(
+            f"{', '.join(needing)}: not for checkpoint {models[0].name}, which has not seen {int((~seen_C).sum())} of "
+            f"{len(seen_C)} classes in training and has no weights for them; its classifiers are prototypes, w^hc(k) "
+            "and their ensemble: drop the flag"
+        )
+    thresholds = [m.k for members in classifiers_of(config, whole=False).values() for m in members if m.k is not None]
+    refuse_impossible(torch.from_numpy(images.counts_C).where(seen_C, 0), thresholds)
+
+
 def centres_of(config: LongTailEvalConfig, images: LongTailImages, model: LongTailModel) -> ClassCentres:
     """Return the prototypes of the training images under `model`, beside the weights of its head."""
     print(f"{config.backbone}: {model.report}", flush=True)
     base_ND = features_of(images, model, "base", config.prototype_views)
     return ClassCentres(
         class_names=images.class_names, counts_C=torch.from_numpy(images.counts_C), weights_CD=model.weights_CD,
-        scale=config.scale or model.scale,
+        scale=config.scale or model.scale, seen_C=model.seen_C,
         prototypes_CD=class_prototypes(base_ND, torch.from_numpy(images.labels["base"]), images.class_names),
     )  # fmt: skip
 
 
-def classifiers_of(config: LongTailEvalConfig) -> dict[str, Classifier]:
-    """Return every classifier that is not tuned, by name."""
+def classifiers_of(config: LongTailEvalConfig, whole: bool) -> dict[str, Classifier]:
+    """Return every classifier that is not tuned, by name; `whole`: the checkpoint was trained on every class."""
+    if not whole:
+        return unseen_classifiers(config.k, config.tau, config.continual_prototypes)
     return paper_classifiers(config.k, config.tau, config.continual_prototypes, config.setting.terms)
 
 
@@ -82,7 +121,7 @@ def evaluate(
     tuned: TunedEnsemble | None,
 ) -> CheckpointResult:  # fmt: skip
     """Classify the images of the split by every classifier that is made of `centres`."""
-    classifiers = classifiers_of(config)
+    classifiers = classifiers_of(config, whole=bool(centres.seen.all()))
     members = dict.fromkeys(member for classifier in classifiers.values() for member in classifier)
     composed = compose(centres, members, config.attention, config.own_neighbour)
     queries_ND = features_of(images, model, config.split)
@@ -137,10 +176,13 @@ def report(
     found: list[CheckpointResult], command: list[str],
 ) -> None:  # fmt: skip
     """Print the table, and write everything to --out."""
+    whole = bool(models[0].seen_C.all())
+    choice = config.setting if whole else continual_setting(config.setting)
     results = LongTailResults(
         benchmark=config.benchmark, split=config.split, backbone=config.backbone, class_names=images.class_names,
         counts_C=images.counts_C, labels_N=images.labels[config.split], borders=config.groups, checkpoints=found,
-        choice=config.setting, classifiers=classifiers_of(config), n_resamples=config.resamples, seed=config.seed,
+        choice=choice, classifiers=classifiers_of(config, whole=whole),
+        n_resamples=config.resamples, seed=config.seed,
     )  # fmt: skip
     summary = summarise_long_tail(results)
     print("\n" + text_table(summary), end="", flush=True)

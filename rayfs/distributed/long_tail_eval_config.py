@@ -25,7 +25,9 @@ class LongTailEvalConfig:
     """What the checkpoints are of; names as in `jobs/pretrain.py --help`."""
     checkpoint: tuple[str, ...] = ()
     """Backbones with their cosine head (`jobs/pretrain.py --objective cosine`; .safetensors, .pth, or a name in the
-    package). Several are repeats, trained with other seeds: means and intervals over them. Default: the package's."""
+    package). Several are repeats, trained with other seeds: means and intervals over them. One that was trained without
+    some classes (`jobs/pretrain.py --base-classes not:few`) recognises these by prototypes and w^hc(k), though it has
+    not seen them. Default: the package's."""
     k: tuple[int, ...] = (0, FEW, MANY)
     """Thresholds: w^h(k) learns from classes with more than k training images; the ensemble has all of them (paper: 0,
     20, 100)."""

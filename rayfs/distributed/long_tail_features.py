@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from rayfs.backbones.checkpoints import load_checkpoint, read_heads
@@ -52,6 +54,9 @@ class LongTailModel:
     name: str
     spec: BackboneSpec
     weights_CD: Tensor
+    """0 for classes that it was not trained on."""
+    seen_C: Tensor
+    """Classes that it was trained on, bool."""
     scale: float
     report: str
     """What was loaded, one line."""
@@ -105,18 +110,12 @@ def open_model(config: LongTailEvalConfig, images: LongTailImages, given: str | 
     """Load a checkpoint and its cosine head.
 
     Raises:
-        InputError: it has no such head, or was trained on other images or classes.
+        InputError: it has no such head, or was trained on other images or on classes that the benchmark has not.
     """
     path = find_checkpoint(given) if given else packaged_checkpoint(images.benchmark, config.backbone)
     spec, report, module = stage_backbone(images.benchmark, config.backbone, path, cache_dir)
     metadata = load_checkpoint(path, module, config.backbone).metadata
-    trained = metadata.get("identity", {}).get("base_table", images.tables["base"].fingerprint)
-    if trained != images.tables["base"].fingerprint:
-        raise InputError(
-            f"checkpoint {path} was trained on other images ({metadata.get('benchmark')}, table {trained}) than the "
-            f"{len(images.tables['base']):,} training images of {images.benchmark.name}; counts and prototypes would "
-            "not be those of its head"
-        )
+    seen_C = seen_classes(path, metadata, images)
     heads = read_heads(path, module)
     if WEIGHT not in heads or SCALE not in heads:
         raise InputError(
@@ -124,14 +123,58 @@ def open_model(config: LongTailEvalConfig, images: LongTailImages, given: str | 
             "one by jobs/pretrain.py --objective cosine"
         )
     weights_CD = heads[WEIGHT].float()
-    if weights_CD.ndim != 2 or len(weights_CD) != len(images.class_names) or heads[SCALE].numel() != 1:
+    if weights_CD.ndim != 2 or len(weights_CD) != int(seen_C.sum()) or heads[SCALE].numel() != 1:
         raise InputError(
             f"the head of checkpoint {path} is {tuple(weights_CD.shape)} with a scale {tuple(heads[SCALE].shape)}; "
-            f"expected a row for each of {len(images.class_names)} classes and a single scale"
+            f"expected a row for each of {int(seen_C.sum())} classes and a single scale"
         )
+    if n_unseen := int((~seen_C).sum()):
+        report += f"; {n_unseen} of {len(seen_C)} classes were not seen in training"
     return LongTailModel(
-        name=given or path.stem, spec=spec, weights_CD=weights_CD, scale=float(heads[SCALE]), report=report
+        name=given or path.stem, spec=spec, weights_CD=_spread(weights_CD, seen_C), seen_C=seen_C,
+        scale=float(heads[SCALE]), report=report,
+    )  # fmt: skip
+
+
+def seen_classes(path: Path, metadata: Mapping[str, Any], images: LongTailImages) -> Tensor:
+    """Return which classes a checkpoint was trained on, (C,) bool: all, or those that its sidecar names.
+
+    The images of these must be the benchmark's own, so that they are decoded alone where the cache lacks them.
+
+    Raises:
+        InputError: it was trained on other images, or on classes that the benchmark has not.
+    """
+    base, names = images.tables["base"], metadata.get("classes")
+    trained = metadata.get("identity", {}).get("base_table", base.fingerprint)
+    if trained == base.fingerprint:
+        return torch.ones(len(base.class_names), dtype=torch.bool)
+    other = InputError(
+        f"checkpoint {path} was trained on other images ({metadata.get('benchmark')}, table {trained}) than the "
+        f"{len(base):,} training images of {images.benchmark.name}; counts and prototypes would not be those of its "
+        "head"
     )
+    if not isinstance(names, list) or metadata.get("benchmark") != images.benchmark.name:
+        raise other
+    unknown = [name for name in names if name not in base.class_names]
+    if unknown or not names:
+        raise InputError(
+            f"{len(unknown)} of the {len(names)} classes that checkpoint {path} was trained on are no classes of "
+            f"{images.benchmark.name}{f' (first: {unknown[0]!r})' if unknown else ''}; is its sidecar its own?"
+        )
+    source = images.benchmark.source("base", images.cache_dir).only(names)
+    part = load_table(
+        source, images.cache_dir, channels=images.benchmark.channels, image_size=images.benchmark.image_size
+    )
+    if part.fingerprint != trained:
+        raise other
+    return torch.tensor([name in part.class_names for name in base.class_names])
+
+
+def _spread(weights_SD: Tensor, seen_C: Tensor) -> Tensor:
+    """Return the weights of every class, (C, D), 0 for those not seen; both orders are that of the names."""
+    weights_CD = weights_SD.new_zeros(len(seen_C), weights_SD.shape[1])
+    weights_CD[seen_C] = weights_SD
+    return weights_CD
 
 
 def features_of(images: LongTailImages, model: LongTailModel, split: str, n_views: int = 0) -> Tensor:

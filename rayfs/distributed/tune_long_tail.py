@@ -53,6 +53,11 @@ def tune_long_tail(config: TuneConfig, command: list[str]) -> int:
     possible = distinct_thresholds(images.counts_C.tolist())
     chosen = replace(chosen, k=tuple(k for k in chosen.k if k <= possible[-1]))  # small benchmarks have no class above
     model = open_model(chosen, images, chosen.checkpoint[0] if chosen.checkpoint else None, cache_dir)
+    if not model.seen_C.all():
+        raise InputError(
+            f"--checkpoint {model.name} has not seen {int((~model.seen_C).sum())} of {len(model.seen_C)} classes in "
+            "training; settings are searched for one that has seen all: use jobs/long_tail_eval.py"
+        )
     store = BlockStore(config.out, {
         "tables": {split: table.fingerprint for split, table in images.tables.items()},
         "state_hash": model.spec.state_hash, "head_hash": model.head_hash, "seed": config.seed,

@@ -1,5 +1,6 @@
 """Class probabilities of composed classifiers and of ensembles. N images, C classes, D features."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,8 +16,15 @@ CHUNK = 1024
 
 
 def class_probabilities(features_ND: Tensor, weights_CD: Tensor, scale: float) -> Tensor:
-    """Return softmax_i(s cos(f(x), w_i)), (N, C): equations 1 and 2."""
-    return (scale * l2_normalize(features_ND) @ l2_normalize(weights_CD).T).softmax(1)
+    """Return softmax_i(s cos(f(x), w_i)), (N, C): equations 1 and 2.
+
+    A class whose weights are 0, which is the head's way to say that it does not know the class, has probability 0.
+    """
+    logits_NC = scale * l2_normalize(features_ND) @ l2_normalize(weights_CD).T
+    without_C = ~weights_CD.any(1)
+    if without_C.any():
+        logits_NC.masked_fill_(without_C, -math.inf)
+    return logits_NC.softmax(1)
 
 
 def ensemble_probabilities(

@@ -6,11 +6,22 @@ threshold are computed once for all sets that hold it; that is what makes thousa
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from rayfs.errors import InputError
-from rayfs.long_tail.settings import ATTENTIONS, FEW, MANY, TAU, TERMS, Attention, Classifier, Member, Term
+from rayfs.long_tail.settings import (
+    ATTENTIONS,
+    FEW,
+    MANY,
+    TAU,
+    TERMS,
+    Attention,
+    Classifier,
+    Member,
+    Term,
+    continual_thresholds,
+)
 from rayfs.randomness import RawStream
 
 
@@ -38,7 +49,9 @@ class TransferSetting:
         return f"k {members}, τ {self.tau:.4g}, terms {' + '.join(self.terms)}, attention {self.attention}{own}"
 
 
-PAPER = TransferSetting()
+def continual_setting(setting: TransferSetting) -> TransferSetting:
+    """Return the setting of the continual ensemble, as `paper_classifiers` makes it, its prototypes aside."""
+    return replace(setting, thresholds=continual_thresholds(setting.thresholds), terms=TERMS[:2])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,11 +83,19 @@ def continual(k: int, tau: float = TAU) -> Member:
     return Member(terms=TERMS[:2], k=k, tau=tau)
 
 
+def continual_thresholds(thresholds: tuple[int, ...]) -> tuple[int, ...]:
+    """Return those above 0, or all if 0 is the only one."""
+    return tuple(k for k in thresholds if k > 0) or thresholds
+
+
 Classifier = tuple[Member, ...]
 """A single member, or an ensemble: the mean of the members' softmax probabilities (equation 8)."""
 
 COSINE, ENSEMBLE, TUNED = "cosine", "ensemble", "tuned ensemble"
 """The classifier that gains are against, the one that they are of, and one whose settings a search chose."""
+
+CONTINUAL = "continual ensemble"
+"""The one that gains are of, against prototypes, where the network has not seen some classes."""
 
 
 def paper_classifiers(
@@ -101,11 +109,22 @@ def paper_classifiers(
         terms: of the members of the ensemble; the paper's are w^h, all three.
         continual_prototypes: it has the prototypes, too, as in table 2. Decision: the default; table 9 leaves them out.
     """
-    above = [k for k in thresholds if k > 0] or list(thresholds)
     singles = [WEIGHTS, PROTOTYPES, SUM, *(composed(k, tau) for k in thresholds)]
-    hc = [continual(k, tau) for k in above]
+    hc = [continual(k, tau) for k in continual_thresholds(thresholds)]
     table: dict[str, Classifier] = {member.name: (member,) for member in singles}
     table[ENSEMBLE] = tuple(Member(terms=terms, k=k, tau=tau) for k in thresholds)
     table |= {member.name: (member,) for member in hc}
-    table["continual ensemble"] = (PROTOTYPES, *hc) if continual_prototypes else tuple(hc)
+    table[CONTINUAL] = (PROTOTYPES, *hc) if continual_prototypes else tuple(hc)
     return table
+
+
+def unseen_classifiers(thresholds: tuple[int, ...], tau: float, continual_prototypes: bool) -> dict[str, Classifier]:
+    """Return those of `paper_classifiers` that need no weights of classes that the network has not seen, by name.
+
+    As the right half of table 2, whose cosine classifier knows the other classes alone.
+    """
+    table = paper_classifiers(thresholds, tau, continual_prototypes)
+    return {
+        name: classifier for name, classifier in table.items()
+        if name == COSINE or all("weight" not in member.terms for member in classifier)
+    }  # fmt: skip

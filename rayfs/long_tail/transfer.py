@@ -92,8 +92,8 @@ def refuse_impossible(counts_C: Tensor, thresholds: Sequence[int], own_Q: Tensor
         above = torch.nonzero(counts_C > k).flatten()
         if len(above) == 0:
             raise InputError(
-                f"k is {k} but no class has more than {k} training images (the most is {most}): there is nothing to "
-                f"transfer; take a k below {most}"
+                f"k is {k} but no class that the head knows has more than {k} training images (the most is {most}): "
+                f"there is nothing to transfer; take a k below {most}"
             )
         if len(above) == 1 and own_Q is not None and bool((own_Q == above[0]).any()):
             raise InputError(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rayfs.backbones.checkpoints import save_checkpoint
+from rayfs.backbones.checkpoints import load_checkpoint, read_heads, save_checkpoint
 from rayfs.backbones.heads import CosineHead
 from rayfs.backbones.registry import create_backbone
 from rayfs.benchmarks.augmentation import normalize, plain_view
@@ -19,10 +19,12 @@ from rayfs.command_line import run_job
 from rayfs.distributed import table_features
 from rayfs.distributed.long_tail_eval import run_long_tail_eval
 from rayfs.distributed.long_tail_eval_config import LongTailEvalConfig
+from rayfs.distributed.pretrain import run_pretraining
 from rayfs.distributed.runtime import Resources
 from rayfs.distributed.tune import run_tune
 from rayfs.distributed.tune_config import TuneConfig
 from rayfs.engine.bank import embed_table
+from rayfs.pretraining.config import PretrainConfig
 from rayfs.randomness import torch_generator
 
 COUNTS = (9, 6, 5, 3, 2, 1)
@@ -92,6 +94,85 @@ def test_the_job_evaluates_every_classifier_and_computes_nothing_twice(
     assert "tau was 10.0 and is now 3.0" in capsys.readouterr().err
 
 
+UNSEEN = ("0001 n1", "0004 n4")
+"""Medium and rare: with 6 and 2 training images."""
+
+
+@pytest.fixture(scope="module")
+def partial_checkpoint(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train a network on the other four classes, by the job that does it."""
+    out = tmp_path_factory.mktemp("partial") / "net.safetensors"
+    run_pretraining(
+        benchmark="imagenet-lt", data=str(data), image_size=SIZE, backbone="conv4-32", out=out, workers=0, device="cpu",
+        threads=1, command=["job"], config=PretrainConfig(objective="cosine", epochs=1, batch=8, lr=0.05),
+        base_classes=[f"not:{name}" for name in UNSEEN],
+    )  # fmt: skip
+    return out
+
+
+@pytest.mark.ray
+def test_classes_that_training_left_out_are_recognised_by_prototypes_and_transfer(
+    data: Path, partial_checkpoint: Path, tmp_path: Path, resources: Resources, capsys: pytest.CaptureFixture
+) -> None:
+    """Features again without Ray, and equations 3 to 6 and 9 class by class."""
+    out, flags = tmp_path / "run", (*FLAGS, "--data", str(data), "--checkpoint", str(partial_checkpoint))
+    assert job(*flags, "--k", "0", "2", "--out", str(out)) == 0
+    assert "2 of 6 classes were not seen in training" in capsys.readouterr().out
+    summary = json.loads((out / "summary.json").read_text())
+    assert list(summary["classifiers"]) == ["cosine", "prototypes", "w^hc(2)", "continual ensemble"]
+    assert summary["unseen"] == list(UNSEEN) and summary["settings"]["thresholds"] == [2]
+    rows = pq.read_table(out / "classes.parquet").to_pylist()
+    backbone = create_backbone("conv4-32", 3, SIZE, torch_generator(0, "other weights"))
+    load_checkpoint(partial_checkpoint, backbone)
+    (train, labels), (test, test_labels) = (features_by_hand(data, backbone, split) for split in ("base", "test"))
+    seen = [c for c in range(6) if c not in (1, 4)]
+    weights = dict(zip(seen, map(unit, read_heads(partial_checkpoint, backbone)["classifier.weight"]), strict=True))
+    made = {}
+    for c in range(6):
+        prototype = np.mean([unit(feature) for feature in train[labels == c]], axis=0)
+        alphas = {j: np.exp(10 * unit(prototype) @ weights[j]) for j in seen if COUNTS[j] > 2}
+        transferred = sum(alpha * weights[j] for j, alpha in alphas.items())
+        made[c] = unit(transferred) + unit(prototype)
+    for name, centres in (("w^hc(2)", made), ("cosine", weights)):
+        answers = np.array([max(centres, key=lambda c: x @ unit(centres[c])) for x in test])
+        right = [int(((answers == c) & (test_labels == c)).sum()) for c in range(6)]
+        found = [row["n_correct"] for row in rows if row["classifier"] == name]
+        assert found == [right[c] if c in centres else None for c in range(6)], name
+
+
+def unit(vector) -> np.ndarray:
+    vector = np.asarray(vector, dtype=np.float64)
+    return vector / np.linalg.norm(vector)
+
+
+def test_flags_that_need_weights_of_unseen_classes_are_refused(data, partial_checkpoint, tmp_path, capsys) -> None:
+    whole = write_checkpoint(tmp_path / "whole.safetensors", 3)
+    damaged = []
+    for name, change in (
+        ("names", {"classes": ["0000 n0", "0002 n2", "0003 n3", "n9"]}),
+        ("others", {"classes": ["0000 n0", "0001 n1", "0002 n2", "0003 n3"]}),
+        ("silent", {"classes": None}),
+    ):
+        path = tmp_path / f"{name}.safetensors"
+        path.write_bytes(partial_checkpoint.read_bytes())
+        content = json.loads(partial_checkpoint.with_suffix(".json").read_text())
+        content["metadata"] |= change
+        path.with_suffix(".json").write_text(json.dumps(content))
+        damaged.append(str(path))
+    for flags, expected in (
+        (["--search", "5", "--attention", "w-w"], "--search, --attention w-w: not for checkpoint"),
+        (["--continual"], "--continual: not for checkpoint"),
+        (["--k", "0", "9"], "k is 9 but no class that the head knows has more than 9 training images (the most is 9)"),
+        (["--checkpoint", str(partial_checkpoint), str(whole)], "were trained on 4 and 6 classes, not the same ones"),
+        (["--checkpoint", damaged[0]], "1 of the 4 classes that checkpoint"),
+        (["--checkpoint", damaged[1]], "was trained on other images"),
+        (["--checkpoint", damaged[2]], "was trained on other images"),
+    ):
+        assert job(*FLAGS, "--data", str(data), "--checkpoint", str(partial_checkpoint), "--k", "0", "2", *flags) == 2
+        errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1 and expected in errors[0], errors
+
+
 @pytest.mark.ray
 def test_a_search_by_ray_tune_scores_missing_blocks_only_and_test_images_once(
     data: Path, tmp_path: Path, resources: Resources, capsys: pytest.CaptureFixture
@@ -121,17 +202,23 @@ def test_a_search_by_ray_tune_scores_missing_blocks_only_and_test_images_once(
 
 def cosine_by_hand(data: Path, seed: int) -> list[int]:
     """Return how many test images of each class the trained head gets right, without Ray."""
-    benchmark = open_benchmark("imagenet-lt", str(data), SIZE)
-    table = load_table(benchmark.source("test", cache_folder()), cache_folder(), channels=3, image_size=SIZE)
-    backbone = create_backbone("conv4-32", 3, SIZE, torch_generator(seed, "backbone")).eval()
+    backbone = create_backbone("conv4-32", 3, SIZE, torch_generator(seed, "backbone"))
     head = CosineHead(32, len(COUNTS), 16.0, generator=torch_generator(seed, "head"))
-    features = embed_table(
-        table, backbone, lambda images: normalize(plain_view(images), benchmark.mean, benchmark.std),
-        torch.device("cpu"),
-    )  # fmt: skip
+    features, labels = features_by_hand(data, backbone, "test")
     with torch.no_grad():
         answers = head(torch.from_numpy(features)).argmax(1).numpy()
-    return [int((answers[table.labels == c] == c).sum()) for c in range(len(COUNTS))]
+    return [int((answers[labels == c] == c).sum()) for c in range(len(COUNTS))]
+
+
+def features_by_hand(data: Path, backbone: torch.nn.Module, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the features (N, D) and labels (N,) of a split, without Ray."""
+    benchmark = open_benchmark("imagenet-lt", str(data), SIZE)
+    table = load_table(benchmark.source(split, cache_folder()), cache_folder(), channels=3, image_size=SIZE)
+    features = embed_table(
+        table, backbone.eval(), lambda images: normalize(plain_view(images), benchmark.mean, benchmark.std),
+        torch.device("cpu"),
+    )  # fmt: skip
+    return features, table.labels
 
 
 @pytest.mark.parametrize(

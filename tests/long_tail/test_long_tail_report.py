@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from small_problem import COUNTS, small_problem
 
 from rayfs.errors import InputError
@@ -28,7 +29,7 @@ from rayfs.long_tail.groups import class_groups
 from rayfs.long_tail.mismatches import mismatched
 from rayfs.long_tail.search import best_setting, score_settings
 from rayfs.long_tail.search_space import TransferSetting, TransferSpace, distinct_thresholds, draw_settings
-from rayfs.long_tail.settings import TUNED, paper_classifiers
+from rayfs.long_tail.settings import TUNED, paper_classifiers, unseen_classifiers
 
 HOSTILE = "<script>alert('x')</script>|*_"
 THRESHOLDS = (0, 9, 20)
@@ -61,12 +62,27 @@ def checkpoint(name: str, search: bool = False, doubt: float = 1.0) -> Checkpoin
     )  # fmt: skip
 
 
+def unseen_checkpoint(unseen: set[int]) -> CheckpointResult:
+    """Evaluate the small problem by a head that does not know some classes."""
+    problem = small_problem()
+    seen_C = torch.tensor([c not in unseen for c in range(len(COUNTS))])
+    weights_CD = problem.centres.weights_CD * seen_C[:, None]
+    centres = replace(problem.centres, seen_C=seen_C, weights_CD=weights_CD)
+    classifiers = unseen_classifiers(THRESHOLDS, 10.0, True)
+    members = [member for classifier in classifiers.values() for member in classifier]
+    answers = predict(problem.test_ND, classifiers, compose(centres, members), 16.0)
+    return CheckpointResult(
+        name="u", state_hash="hash-u", centres=centres, answers=answers, mismatched_C=mismatched(centres)
+    )
+
+
 def results(*checkpoints: CheckpointResult, benchmark: str = "cifar100-lt") -> LongTailResults:
+    table = paper_classifiers if checkpoints[0].centres.seen.all() else unseen_classifiers
     return LongTailResults(
         benchmark=benchmark, split="test", backbone="resnet32", class_names=checkpoints[0].centres.class_names,
         counts_C=np.array(COUNTS), labels_N=small_problem().test_labels_N.numpy(), borders="paper",
         choice=TransferSetting(thresholds=THRESHOLDS),
-        classifiers=paper_classifiers(THRESHOLDS, 10.0, True), checkpoints=checkpoints, n_resamples=200,
+        classifiers=table(THRESHOLDS, 10.0, True), checkpoints=checkpoints, n_resamples=200,
     )  # fmt: skip
 
 
@@ -150,6 +166,42 @@ def test_the_page_is_whole_escaped_and_refers_to_nothing(tuned, pictures) -> Non
     assert "<script" not in page and "&lt;script&gt;" in page and "secret" not in page
     assert "http" not in page.replace("http://www.w3.org", "") and "src=" not in page
     assert page.count("<svg") == 3 and ("data:image/png" in page) == pictures and "nan" not in page.lower()
+
+
+FEW = {2, 3, 4, 5, 6}
+
+
+@pytest.mark.parametrize("unseen", [FEW, {1, 5}], ids=["few", "named"])
+def test_unseen_classes_are_plain_in_every_output(unseen) -> None:
+    """The cosine classifier has no figure for a group with classes that it does not know; gains are on prototypes."""
+    found = results(unseen_checkpoint(unseen), benchmark="imagenet-lt")
+    summary = json.loads(json.dumps(summarise_long_tail(found), allow_nan=False))
+    answers, labels = found.checkpoints[0].answers, found.labels_N
+    assert summary["unseen"] == [f"class {c}" for c in sorted(unseen)]
+    assert summary["gain_of"] == {"classifier": "continual ensemble", "baseline": "prototypes"}
+    assert ("unseen" in summary["groups"]) == (unseen != FEW), "where it differs from the few-shot group"
+    group = "few" if unseen == FEW else "unseen"
+    of_group = np.isin(labels, list(unseen))
+    right = {name: (given == labels)[of_group] for name, given in answers.items()}
+    gain = 100 * (right["continual ensemble"].mean() - right["prototypes"].mean())
+    assert summary["gain"][group]["value"] == pytest.approx(gain)
+    cosine = summary["classifiers"]["cosine"]
+    given = {name for name, figure in cosine["accuracy"].items() if figure["value"] is not None}
+    assert cosine["gain"] is None and given == ({"medium"} if unseen == FEW else set())
+    text, kind = text_table(summary), "few-shot" if unseen == FEW else "unseen"
+    assert f"{len(unseen)} of 7 classes were not seen in training{', the few-shot ones' * (unseen == FEW)}:" in text
+    assert f"Continual ensemble minus prototypes on the {len(unseen)} {kind} classes" in text
+    assert "vs prototypes" in text and "vs cosine" not in text and "w^h(" not in text
+    assert published_lines("imagenet-lt", unseen=True)[0][1:] == ["66.0", "40.8", "–", "–"]
+    assert "cosine (table 2, ResNeXt-50, few-shot classes left out of training)" in text and "table 1" not in text
+    csv_rows = {row["classifier"]: row for row in csv.DictReader(io.StringIO(table_files(summary)["table.csv"]))}
+    assert csv_rows["cosine"]["accuracy_all_value"] == "" != csv_rows["prototypes"]["accuracy_all_value"]
+    rows = pq.read_table(io.BytesIO(encode_rows(found))).to_pylist()
+    assert {row["class_id"] for row in rows if not row["seen"]} == unseen
+    unanswered = [(r["classifier"], r["class_id"]) for r in rows if r["n_correct"] is None]
+    assert unanswered == [("cosine", c) for c in sorted(unseen)], "not 0: it cannot be right"
+    page = build_page(found, summary, ["python", "job.py"], None)
+    assert f"<dd>{len(unseen)} classes, of " in page and "have no weights" in page and "nan" not in page.lower()
 
 
 def test_another_evaluation_or_foreign_files_are_not_overwritten(tuned, tmp_path) -> None:

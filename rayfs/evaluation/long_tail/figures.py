@@ -16,10 +16,15 @@ SMOOTHED = 0.12
 
 
 def class_accuracy(results: LongTailResults, checkpoint: CheckpointResult, name: str) -> np.ndarray:
-    """Return the accuracy of a classifier on each class in percent, (C,), NaN where it has no test images."""
+    """Return the accuracy of a classifier on each class in percent, (C,).
+
+    NaN where a class has no test images, or where the classifier cannot give it.
+    """
     scores = class_scores(checkpoint.answers[name], results.labels_N, len(results.class_names))
     with np.errstate(invalid="ignore"):
-        return np.where(scores.n_C > 0, 100 * scores.correct_C / np.maximum(scores.n_C, 1), np.nan)
+        return np.where(
+            (scores.n_C > 0) & results.answered(name), 100 * scores.correct_C / np.maximum(scores.n_C, 1), np.nan
+        )
 
 
 def draw_accuracy_by_count(results: LongTailResults, checkpoint: CheckpointResult, shown: Sequence[str]) -> str:
@@ -68,7 +73,8 @@ def draw_plane(
     """Draw the projections of the centres of every class.
 
     Arguments:
-        plane: (kinds, C, 2): weights, prototypes and composed classifiers, in the order of `kinds`.
+        plane: (kinds, C, 2): weights, prototypes and composed classifiers, in the order of `kinds`; NaN where a class
+            has none.
         highlighted: class id -> its name, written beside its joined points.
     """
     markers = ("s", "o", "*")

@@ -19,7 +19,7 @@ from rayfs.evaluation.table_exports import breakable_html, escape_html, html_tab
 from rayfs.long_tail.centres import compose
 from rayfs.long_tail.groups import GROUPS
 from rayfs.long_tail.mismatches import mismatch_counts
-from rayfs.long_tail.settings import COSINE, ENSEMBLE, FEW, PROTOTYPES, TUNED, composed
+from rayfs.long_tail.settings import CONTINUAL, COSINE, ENSEMBLE, FEW, PROTOTYPES, TUNED, composed, continual
 from rayfs.long_tail.transfer import transfer_weights
 from rayfs.redaction import without_secrets
 
@@ -39,14 +39,15 @@ def build_page(
     """
     first = results.checkpoints[0]
     title = f"{results.benchmark}, {results.backbone}, long tail"
-    shown = [name for name in (COSINE, PROTOTYPES.name, ENSEMBLE, TUNED) if name in first.answers]
+    best, _ = results.contrast
+    shown = [name for name in (COSINE, PROTOTYPES.name, best, TUNED) if name in first.answers]
     by_count = page.plot(
         draw_accuracy_by_count(results, first, shown), "Accuracy against training images",
         "A point for each class, lines are running means over an eighth of the classes; borders of the groups in grey.",
     )  # fmt: skip
     sections = [
         _head(title, results, command),
-        page.section("Result", _stacked(html_table(result_cells(summary))), _published(results.benchmark)),
+        page.section("Result", _stacked(html_table(result_cells(summary))), _published(results)),
         page.section("Classes", page.grid(by_count, _plane(results, first))),
         _neighbours(results, first, images_CHWC),
         _mismatches(results),
@@ -66,6 +67,12 @@ def _head(title: str, results: LongTailResults, command: Sequence[str]) -> str:
         ),
         "Ensemble": choice.describe(),
     }  # fmt: skip
+    if not results.seen_C.all():
+        unseen = counts[~results.seen_C]
+        facts["Ensemble"] += " and prototypes" if PROTOTYPES in results.classifiers[CONTINUAL] else ""
+        facts["Not seen in training"] = (
+            f"{len(unseen)} classes, of {unseen.max():,} to {unseen.min():,} training images"
+        )
     listed = "".join(f"<dt>{escape_html(name)}</dt><dd>{escape_html(value)}</dd>" for name, value in facts.items())
     return (
         f"<header><h1>{escape_html(title)}</h1>\n<p class=lead>Compositional knowledge transfer: classifiers made of a "
@@ -79,8 +86,8 @@ def _stacked(table: str) -> str:
     return re.sub(r" (\[[^\]<]*\])</td>", r'<br><span class="interval">\1</span></td>', table)
 
 
-def _published(benchmark: str) -> str:
-    lines = published_lines(benchmark)
+def _published(results: LongTailResults) -> str:
+    lines = published_lines(results.benchmark, not results.seen_C.all())
     if not lines:
         return ""
     return "<h3>Published (Parisot et al., CVPR 2022)</h3>" + page.plain_table(["classifier", *GROUPS], lines)
@@ -100,17 +107,21 @@ def _few(results: LongTailResults, n: int) -> list[int]:
 
 
 def _plane(results: LongTailResults, checkpoint: CheckpointResult) -> str:
-    member = composed(_threshold(results), results.choice.tau)
-    centres = checkpoint.centres
+    centres, whole = checkpoint.centres, bool(results.seen_C.all())
+    member = (composed if whole else continual)(_threshold(results), results.choice.tau)
     made = compose(centres, [member], results.choice.attention, results.choice.own_neighbour)[member]
-    points = torch.stack([l2_normalize(x) for x in (centres.weights_CD, centres.prototypes_CD, made)])
-    flat, how = project(points.flatten(0, 1).numpy())
+    points = torch.stack([l2_normalize(x) for x in (centres.weights_CD, centres.prototypes_CD, made)]).flatten(0, 1)
+    there = points.any(1).numpy()
+    flat = np.full((len(points), 2), np.nan)
+    flat[there], how = project(points.numpy()[there])
+    joined = "three centres" if whole else "centres"
+    without = "" if whole else " Classes that were not seen in training have no weights."
     highlighted = {c: results.class_names[c] for c in _few(results, N_HIGHLIGHTED)}
     kinds = ("weights", "prototypes", member.name)
     drawn = draw_plane(flat.reshape(3, -1, 2), kinds, results.groups, highlighted)
     return page.plot(
         drawn, "Class centres on a plane",
-        f"{how} of the cosines. Lines join the three centres of some few-shot classes.",
+        f"{how} of the cosines. Lines join the {joined} of some few-shot classes.{without}",
     )  # fmt: skip
 
 
@@ -119,7 +130,7 @@ def _neighbours(results: LongTailResults, checkpoint: CheckpointResult, images_C
     classes = _few(results, N_SHOWN)
     own = None if choice.own_neighbour else torch.tensor(classes)
     weights = transfer_weights(
-        centres.queries(choice.attention)[classes], centres.keys(choice.attention), centres.counts_C, k, choice.tau, own
+        centres.queries(choice.attention)[classes], centres.keys(choice.attention), centres.asked_C, k, choice.tau, own
     )
     blocks = []
     for class_id, weights_C in zip(classes, weights, strict=True):
@@ -149,14 +160,16 @@ def _neighbours(results: LongTailResults, checkpoint: CheckpointResult, images_C
 
 
 def _mismatches(results: LongTailResults) -> str:
-    groups = results.groups
+    groups = results.seen_groups
     counted = [(c.name, mismatch_counts(c.mismatched_C, groups)) for c in results.checkpoints]
-    lines = [(name, *(f"{counts[g]} of {int(groups[g].sum())}" for g in GROUPS)) for name, counts in counted]
+    lines = [(name, *(f"{counts[g]} of {int(groups[g].sum())}" for g in groups)) for name, counts in counted]
     text = (
         "Classes whose prototype is closer, by cosine, to the classifier weights of another class than to its own "
         "(table 8 of the paper counts all classes): the fewer, the better prototypes choose what is transferred."
     )
-    return page.section("Prototypes that disagree", page.plain_table(["checkpoint", *GROUPS], lines), text=text)
+    if not results.seen_C.all():
+        text += " Classes that were not seen in training have no weights and are not counted."
+    return page.section("Prototypes that disagree", page.plain_table(["checkpoint", *groups], lines), text=text)
 
 
 def _search(results: LongTailResults, summary: Mapping[str, Any]) -> str:

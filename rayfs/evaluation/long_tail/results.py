@@ -15,7 +15,7 @@ from rayfs.long_tail.centres import ClassCentres
 from rayfs.long_tail.groups import Borders, class_groups
 from rayfs.long_tail.search import Objective, ScoredSetting
 from rayfs.long_tail.search_space import TransferSetting
-from rayfs.long_tail.settings import Classifier
+from rayfs.long_tail.settings import CONTINUAL, COSINE, ENSEMBLE, PROTOTYPES, Classifier
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,18 +68,46 @@ class LongTailResults:
     """Of the bootstrap."""
 
     @property
+    def seen_C(self) -> np.ndarray:
+        """Which classes the networks were trained on, bool; the same for all checkpoints."""
+        return self.checkpoints[0].centres.seen.numpy()
+
+    @property
     def groups(self) -> dict[str, np.ndarray]:
-        """Which classes are in each group, (C,) bool."""
-        return class_groups(self.counts_C, self.borders)
+        """Which classes are in each group, (C,) bool; `unseen` is one where it is not that of few-shot classes."""
+        groups, unseen_C = class_groups(self.counts_C, self.borders), ~self.seen_C
+        if unseen_C.any() and not np.array_equal(unseen_C, groups["few"]):
+            return {**{name: groups[name] for name in ("many", "medium", "few")}, "unseen": unseen_C,
+                    "all": groups["all"]}  # fmt: skip
+        return groups
+
+    @property
+    def seen_groups(self) -> dict[str, np.ndarray]:
+        """Groups without the classes that were not seen in training; those of no other class are left out."""
+        of_seen = {name: members_C & self.seen_C for name, members_C in self.groups.items()}
+        return {name: members_C for name, members_C in of_seen.items() if members_C.any() or self.seen_C.all()}
+
+    @property
+    def contrast(self) -> tuple[str, str]:
+        """The classifier that gains are of, and the one that they are against."""
+        return (ENSEMBLE, COSINE) if self.seen_C.all() else (CONTINUAL, PROTOTYPES.name)
+
+    def answered(self, classifier: str) -> np.ndarray:
+        """Return which classes a classifier can give, (C,) bool: the trained head knows none that were not seen."""
+        return self.seen_C if classifier == COSINE else np.ones_like(self.seen_C)
 
 
 def encode_rows(results: LongTailResults) -> bytes:
-    """Return the rows as a Parquet file: counts and right answers of each class, nothing rounded."""
+    """Return the rows as a Parquet file: counts and right answers of each class, nothing rounded.
+
+    No answer, rather than none right, where a classifier cannot give the class.
+    """
     group_of = np.full(len(results.class_names), "", dtype=object)
     for name, members in results.groups.items():
         group_of[members & (group_of == "")] = name
     columns: dict[str, list] = {name: [] for name in ("checkpoint", "state_hash", "classifier", "class", "group")}
     numbers: dict[str, list] = {name: [] for name in ("class_id", "n_train", "n_test", "n_correct")}
+    seen: list[bool] = []
     n_classes = len(results.class_names)
     for checkpoint in results.checkpoints:
         for classifier, answers in checkpoint.answers.items():
@@ -93,9 +121,12 @@ def encode_rows(results: LongTailResults) -> bytes:
             numbers["class_id"] += range(n_classes)
             numbers["n_train"] += results.counts_C.tolist()
             numbers["n_test"] += scores.n_C.tolist()
-            numbers["n_correct"] += scores.correct_C.tolist()
+            given = zip(scores.correct_C.tolist(), results.answered(classifier), strict=True)
+            numbers["n_correct"] += [n_correct if answered else None for n_correct, answered in given]
+            seen += results.seen_C.tolist()
     arrays = {name: pa.array(values, pa.string()) for name, values in columns.items()}
     arrays |= {name: pa.array(values, pa.int64()) for name, values in numbers.items()}
+    arrays["seen"] = pa.array(seen, pa.bool_())
     sink = pa.BufferOutputStream()
     parquet.write_table(pa.table(arrays), sink, compression="zstd", write_page_checksum=True)
     return sink.getvalue().to_pybytes()

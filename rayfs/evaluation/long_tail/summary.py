@@ -7,7 +7,7 @@ from typing import Any
 from rayfs.evaluation.long_tail.results import CheckpointResult, LongTailResults
 from rayfs.evaluation.stats import mean_interval
 from rayfs.long_tail.accuracy import GroupFigure, group_accuracy, group_difference
-from rayfs.long_tail.groups import GROUPS, RULES
+from rayfs.long_tail.groups import RULES
 from rayfs.long_tail.mismatches import mismatch_counts
 from rayfs.long_tail.settings import COSINE, ENSEMBLE, TUNED
 
@@ -16,7 +16,10 @@ Figure = dict[str, Any]
 
 
 def summarise_long_tail(results: LongTailResults) -> dict[str, Any]:
-    """Return the summary: of each classifier the accuracy of each group, and its difference to the cosine classifier.
+    """Return the summary: of each classifier the accuracy of each group, and its difference to the baseline.
+
+    The baseline is the cosine classifier, or prototypes where the network has not seen some classes: then the cosine
+    classifier answers with a class that was seen, and has no figure for a group that holds others.
 
     With one checkpoint, intervals are bootstrap ones over test images within classes. With several, the figures are
     means over checkpoints with Student-t intervals, which hold the luck of training, too; the bootstrap ones are kept
@@ -24,6 +27,7 @@ def summarise_long_tail(results: LongTailResults) -> dict[str, Any]:
     """
     single = [_of_checkpoint(results, checkpoint) for checkpoint in results.checkpoints]
     names = list(results.checkpoints[0].answers)
+    unseen = [name for name, seen in zip(results.class_names, results.seen_C, strict=True) if not seen]
     return {
         "benchmark": results.benchmark,
         "split": results.split,
@@ -33,10 +37,12 @@ def summarise_long_tail(results: LongTailResults) -> dict[str, Any]:
             name: {"n_classes": int(members.sum()), "n_images": int(members[results.labels_N].sum())}
             for name, members in results.groups.items()
         },
+        "unseen": unseen,
         "settings": asdict(results.choice),
         "bootstrap": {"n_resamples": results.n_resamples, "seed": results.seed},
         "interval": _interval_text(results),
         "classifiers": {name: _over_checkpoints([s["classifiers"][name] for s in single]) for name in names},
+        "gain_of": dict(zip(("classifier", "baseline"), results.contrast, strict=True)),
         "gain": _over_checkpoints([s["gain"]["over images"] for s in single]),
         "tuned_gain": _over_checkpoints([s["tuned"] and s["tuned"]["gain"] for s in single]),
         "gain_over_classes": single[0]["gain"]["over classes"] if len(single) == 1 else None,
@@ -53,16 +59,19 @@ def _interval_text(results: LongTailResults) -> str:
 
 def _of_checkpoint(results: LongTailResults, checkpoint: CheckpointResult) -> dict[str, Any]:
     settings: dict[str, Any] = {"seed": results.seed, "n_resamples": results.n_resamples}
-    groups, answers = results.groups, checkpoint.answers
+    groups, answers, (best, baseline) = results.groups, checkpoint.answers, results.contrast
     classifiers = {}
     for name, given in answers.items():
-        accuracy = group_accuracy(given, results.labels_N, groups, **settings)
-        gain = group_difference(given, answers[COSINE], results.labels_N, groups, **settings)
-        classifiers[name] = {"accuracy": _plain(accuracy), "gain": _plain(gain) if name != COSINE else None}
+        answered_C = results.answered(name)
+        possible = {group: members & bool(answered_C[members].all()) for group, members in groups.items()}
+        accuracy = group_accuracy(given, results.labels_N, possible, **settings)
+        gain = group_difference(given, answers[baseline], results.labels_N, groups, **settings)
+        compared = name not in (baseline, COSINE)
+        classifiers[name] = {"accuracy": _plain(accuracy), "gain": _plain(gain) if compared else None}
     gains = {
         f"over {over}": _plain(
             group_difference(
-                answers[ENSEMBLE], answers[COSINE], results.labels_N, groups, over=over, **settings
+                answers[best], answers[baseline], results.labels_N, groups, over=over, **settings
             )
         )
         for over in ("images", "classes")
@@ -71,7 +80,7 @@ def _of_checkpoint(results: LongTailResults, checkpoint: CheckpointResult) -> di
         "name": checkpoint.name,
         "state_hash": checkpoint.state_hash,
         "scale": checkpoint.centres.scale,
-        "mismatches": mismatch_counts(checkpoint.mismatched_C, groups),
+        "mismatches": mismatch_counts(checkpoint.mismatched_C, results.seen_groups),
         "classifiers": classifiers,
         "gain": gains,
         "tuned": _tuned(results, checkpoint),
@@ -119,4 +128,4 @@ def _over_checkpoints(figures: Sequence[Any]) -> Any:
 
 def order_of_groups(summary: Mapping[str, Any]) -> list[str]:
     """Return the groups that have classes, in the order of the tables."""
-    return [group for group in GROUPS if summary["groups"][group]["n_classes"] > 0]
+    return [name for name, group in summary["groups"].items() if group["n_classes"] > 0]
