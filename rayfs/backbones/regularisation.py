@@ -131,6 +131,12 @@ def set_generator(module: nn.Module, generator: torch.Generator | None) -> None:
             child.generator = generator
 
 
+def generators(module: nn.Module) -> list[torch.Generator]:
+    """Return what the Dropouts and DropBlocks inside `module` draw from, each once."""
+    found = [child.generator for child in module.modules() if isinstance(child, Dropout | DropBlock)]
+    return list({id(generator): generator for generator in found if generator is not None}.values())
+
+
 def reset_ramp(module: nn.Module, n_forwards: int = 0) -> None:
     """Set every DropBlock inside `module` to the state after `n_forwards` training forwards.
 

@@ -86,7 +86,7 @@ def _cost(bench: Bench, protocol: Protocol, config: LabelHallucConfig, base_shar
     episode = draw_episode(bench.experiment.novel.offsets, bench.spec.novel_fingerprint, protocol, 0)
     worker.measure(episode, "one")  # warms up
     measured = worker.measure(episode, "more")
-    step_s = sum(measured.wall_s[stage] for stage in STEP_STAGES) / n_steps
+    step_s = sum(measured.wall_s.get(stage, 0.0) for stage in STEP_STAGES) / n_steps
     fixed_s = sum(measured.wall_s.values()) - n_steps * step_s
     return {
         "episode_s": fixed_s + config.steps * step_s, "fixed_s": fixed_s, "step_s": step_s, "steps": config.steps,

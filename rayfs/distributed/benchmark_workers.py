@@ -59,7 +59,8 @@ class TimedEpisodeWorker(EpisodeWorker):
             table, images=table.images[:n_rows], offsets=table.offsets[: n_classes + 1],
             class_names=table.class_names[:n_classes],
         )  # fmt: skip
-        self._world = replace(self._world, bank=replace(bank, table=smaller, features=bank.features[:n_rows]))
+        bank = replace(bank, table=smaller, features=bank.features[:n_rows])
+        self._world = replace(self._world, bank=bank.on(self._world.device))
 
     def compare(self, episode: Episode, method: str) -> Agreement:
         """Take the steps of a method, and those of the naive recipe on the same batches."""

@@ -4,7 +4,7 @@ import shlex
 import signal
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,6 +30,7 @@ from rayfs.evaluation.rows import Row
 from rayfs.evaluation.run_directory import EPISODE_MANIFEST, RowsNotSavedError, RunDirectory
 from rayfs.evaluation.summary import looked_at, summarise
 from rayfs.evaluation.writer import ResultBuffer
+from rayfs.methods.configs import FinetuneConfig, MethodConfig
 from rayfs.redaction import without_secrets
 
 
@@ -89,6 +90,7 @@ def _run_missing(
             asked = execution.workers, execution.cpus_per_worker, execution.gpus_per_worker
             resources = wait_for_nodes(*asked, 0 if address == "local" else execution.wait_for_nodes)
             size = pool_size(resources, *asked)
+            refuse_graphs_on_cpus(experiment.methods, size)
             bank = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources, size.gpus_per_worker > 0)
             run.confirm("base_table", bank.table.fingerprint)
             activations = ensure_activations(
@@ -185,6 +187,16 @@ def capacity_of(execution: Execution, size: PoolSize) -> Callable[[], int] | Non
         return cluster_resources().n_fitting(size.cpus_per_worker, size.gpus_per_worker)
 
     return fitting
+
+
+def refuse_graphs_on_cpus(methods: Mapping[str, MethodConfig], size: PoolSize) -> None:
+    """Refuse steps that are to be captured by workers without a GPU."""
+    for name, config in methods.items():
+        if size.gpus_per_worker == 0 and isinstance(config, FinetuneConfig) and "graph" in config.execution:
+            raise InputError(
+                f"--execution of {name} is {config.execution}, but workers have 0 GPUs, and only GPUs replay graphs: "
+                "use eager or compiled"
+            )
 
 
 def worker_spec(

@@ -64,14 +64,14 @@ class EpisodeWorker:
             raise InputError(
                 "Ray offers a GPU but this torch has no CUDA; install its CUDA build or use --gpus-per-worker 0"
             )
-        configure_process(spec.n_threads)
+        configure_process(spec.n_threads, Path(spec.cache_dir))
         device = torch.device("cuda" if spec.gpu else "cpu")
         self._gpu_memory = GpuMemory(device)
         cache_dir = Path(spec.cache_dir)
         self._novel = open_table(cache_dir, spec.novel_fingerprint)
         self._world = World(
             backbone=spec.backbone.load(device),
-            bank=open_bank(cache_dir, spec.base_fingerprint, Path(spec.features_path)),
+            bank=open_bank(cache_dir, spec.base_fingerprint, Path(spec.features_path)).on(device),
             augmentation=spec.augmentation,
             mean=spec.backbone.mean,
             std=spec.backbone.std,

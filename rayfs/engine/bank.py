@@ -5,7 +5,7 @@ bank. N images, V views, D features.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from rayfs.benchmarks.tables import ImageTable, open_table
 from rayfs.cache import touch
 from rayfs.durable_files import written_durably
 from rayfs.engine.features import embed
+from rayfs.engine.row_input import RowInput, resident
 from rayfs.engine.table_views import RANGE, TableViews
 from rayfs.errors import InputError
 from rayfs.hashing import stable_hash
@@ -30,19 +31,47 @@ class BaseBank:
         features: float32, not normalised; (N, D) of the images without augmentation, or (N, V, D) of views of them. Or
             activations of the first blocks of the backbone: float16, (N, V, channels, height, width).
         path: the file of the features.
+        device_images, device_features: copies on a GPU that has room for them (`on`).
     """
 
     table: ImageTable
     features: np.ndarray
     path: Path
+    device_images: torch.Tensor | None = None
+    device_features: torch.Tensor | None = None
+
+    def on(self, device: torch.device) -> "BaseBank":
+        """Return this bank with copies on a GPU of what fits there; on the CPU nothing is copied."""
+        return replace(
+            self, device_images=resident(self.table.images, device), device_features=resident(self.features, device)
+        )
+
+    def image_input(self, device: torch.device, n: int) -> RowInput:
+        """Return what gets n images (n, H, W, C) uint8 a step onto `device`."""
+        return RowInput(self.table.images, self.device_images, device, n)
 
     def take_features(self, rows: np.ndarray) -> torch.Tensor:
         """Copy the features of `rows`, of any shape, into a new tensor (*rows, D), or (*rows, V, D) of views."""
         return torch.from_numpy(self.features[np.asarray(rows)])
 
-    def take_views(self, rows: np.ndarray, views: np.ndarray) -> torch.Tensor:
-        """Copy what the bank has of view `views[i]` of row `rows[i]`, both (n,), into a new float32 tensor (n, ...)."""
-        return torch.from_numpy(self.features[np.asarray(rows), np.asarray(views)]).float()
+    def features_on(self, device: torch.device, rows: torch.Tensor) -> torch.Tensor:
+        """Return the features (n, D) of `rows` (n,) int64 as a new tensor on `device`, where `rows` is, too.
+
+        Raises:
+            InputError: a step that is captured asks for features that the GPU has no room for.
+        """
+        if self.device_features is not None:
+            return self.device_features[rows]
+        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            raise InputError(
+                f"the {self.features.nbytes / 1e9:.1f} GB of base features do not fit the GPU, where a captured step "
+                "reads them; use --execution eager"
+            )
+        return self.take_features(rows.cpu().numpy()).to(device)
+
+    def flat_views(self) -> np.ndarray:
+        """Return what the bank has of V views of N images as (N V, ...): view v of row r at r V + v."""
+        return self.features.reshape(-1, *self.features.shape[2:])
 
 
 def bank_path(

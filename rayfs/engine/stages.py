@@ -12,7 +12,10 @@ STAGES = ("sampling", "support", "pseudo-labels", "augmentation", "forward", "ba
 """Images and a copy of the network, features and classifier of the support set, labels of base images; of each step the
 views, the losses, the gradients and the update; logits of the queries."""
 
-STEP_STAGES = STAGES[3:7]
+REPLAY = "replay"
+"""Takes the place of the four stages of a step where a GPU replays it whole."""
+
+STEP_STAGES = (*STAGES[3:7], REPLAY)
 """Those that every step pays for."""
 
 
@@ -46,8 +49,8 @@ _clock: ContextVar[StageClock | None] = ContextVar("stage clock", default=None)
 
 
 @contextmanager
-def timed_by(clock: StageClock) -> Iterator[None]:
-    """Let `clock` time the stages inside the block."""
+def timed_by(clock: StageClock | None) -> Iterator[None]:
+    """Let `clock` time the stages inside the block; None: nobody."""
     token = _clock.set(clock)
     try:
         yield

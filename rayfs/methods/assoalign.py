@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from rayfs.backbones.heads import l2_normalize, linear
 from rayfs.backbones.registry import n_features
 from rayfs.methods.base_rows import base_logits, related_rows
+from rayfs.methods.batches import Batch, forward
 from rayfs.methods.configs import AssoAlignConfig
-from rayfs.methods.finetuning import Batch, finetune, forward, make_network
+from rayfs.methods.finetuning import finetune, make_network
 from rayfs.methods.frozen import support_classifier
 from rayfs.methods.method import Solution, Task, World
 from rayfs.randomness import EpisodeRandomness
@@ -68,7 +69,9 @@ class AssociativeAlignment:
         network = make_network(task, world, randomness, config, classifier)
         if config.classifier_loss == "arcmax":
             network[1] = make_arc_head(task, world, randomness, config, classifier)
-        take_step = partial(aligned_step, config=config, labels_of_rows=torch.from_numpy(labels_of_rows))
+        take_step = partial(
+            aligned_step, config=config, labels_of_rows=torch.from_numpy(labels_of_rows).to(world.device)
+        )
         return finetune(task, world, randomness, config, network, rows, config.base_batch, take_step)
 
 
@@ -103,7 +106,7 @@ def aligned_step(
     """
     backbone, head = network
     embed = partial(forward, backbone, precision=config.precision)
-    labels = labels_of_rows[torch.from_numpy(batch.base_rows)].to(batch.support_labels.device)
+    labels = labels_of_rows[batch.base_rows]
     if config.centroid_alignment == "on":
         base_features, support_features = embed(batch.base_x), embed(batch.support_x)
         loss = centroid_loss(base_features, labels, support_features, batch.support_labels)

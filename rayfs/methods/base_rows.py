@@ -116,6 +116,8 @@ def related_rows(logits_NK: torch.Tensor, base_labels_N: np.ndarray, n_related: 
 def base_logits(bank: BaseBank, classifier: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     """Return the logits (N, K) that the support's classifier gives all base images, from their cached features."""
     weights, intercepts = classifier
+    if bank.device_features is not None:
+        return classify(bank.device_features, weights, intercepts)
     parts = np.array_split(np.arange(len(bank.table)), math.ceil(len(bank.table) / CHUNK))
     return torch.cat([classify(bank.take_features(rows).to(weights.device), weights, intercepts) for rows in parts])
 

@@ -86,6 +86,9 @@ class FinetuneConfig:
     """Base images that are recognised, too, among the classes of the episode and the base at once; 0: none (ours)."""
     precision: Literal["float32", "bf16"] = "float32"
     """Of the backbone's forward and backward pass while finetuning; weights, head and losses stay float32 (ours)."""
+    execution: Literal["eager", "graph", "compiled", "compiled-graph"] = "eager"
+    """How steps run: op by op; as a CUDA graph, captured once an episode and replayed (the same numbers; GPUs alone);
+    with the backbone compiled by TorchInductor (other last bits); or both (ours)."""
 
     def __post_init__(self) -> None:
         _refuse_below(self, 1, "steps", "support_views", "step_views")
@@ -212,6 +215,11 @@ class AssoAlignConfig(FinetuneConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if "graph" in self.execution:
+            raise InputError(
+                f"execution of assoalign is {self.execution}, but its steps choose images by what they find, which no "
+                "graph can replay; give it eager or compiled (assoalign:execution=eager)"
+            )
         _refuse_below(self, 1, "base_batch", "related_classes")
         _refuse_unless_positive(self, "arc_scale")
         _refuse_negative(self, "arc_margin")

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from rayfs.backbones.heads import l2_normalize
 from rayfs.methods.base_rows import base_logits, episode_rows
+from rayfs.methods.batches import Batch
 from rayfs.methods.configs import FeatureDistillConfig
-from rayfs.methods.finetuning import Batch, finetune, make_network, step
+from rayfs.methods.finetuning import finetune, make_network, step
 from rayfs.methods.frozen import support_classifier
 from rayfs.methods.method import Solution, Task, World
 from rayfs.randomness import EpisodeRandomness
@@ -38,7 +39,7 @@ class FeatureDistillation:
         network = make_network(task, world, randomness, config, classifier)
 
         def loss(batch: Batch, features_BD: Tensor, head: nn.Module) -> Tensor:
-            return feature_distance(features_BD, world.bank.take_features(batch.base_rows).to(features_BD.device))
+            return feature_distance(features_BD, world.bank.features_on(world.device, batch.base_rows))
 
         take_step = partial(step, config=config, base_loss=loss, base_weight=config.lambda_base)
         return finetune(task, world, randomness, config, network, rows, config.base_batch, take_step)

@@ -7,7 +7,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,34 +16,15 @@ from torch import Tensor, nn
 
 from rayfs.backbones.heads import LinearHead
 from rayfs.backbones.registry import blocks, n_features
-from rayfs.backbones.regularisation import reset_ramp, set_drop_rate, set_generator
+from rayfs.backbones.regularisation import generators, reset_ramp, set_drop_rate, set_generator
 from rayfs.backbones.split import split
+from rayfs.engine.repeated_step import RepeatedStep, replayable
 from rayfs.engine.stages import stage
-from rayfs.methods.base_rows import RowSampler
+from rayfs.methods.batches import Batch, Batches, forward
 from rayfs.methods.configs import BaseFinetuneConfig, FinetuneConfig
-from rayfs.methods.frozen import tile_support
 from rayfs.methods.joint import joint_rows, recognise_jointly
 from rayfs.methods.method import Solution, Task, World
 from rayfs.randomness import EpisodeRandomness
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Batch:
-    """What one step sees."""
-
-    support_x: Tensor
-    """(V, C, H, W)."""
-    support_labels: Tensor
-    """(V,) int64."""
-    base_rows: np.ndarray
-    """(B,) int64 rows of the base table; empty for methods without base images."""
-    base_x: Tensor
-    """(B, C, H, W), a view of each.
-
-    With `frozen_views` both hold activations of views behind the frozen blocks, and the network that sees them is the
-    rest.
-    """
-
 
 Step = Callable[[nn.Sequential, torch.optim.Optimizer, Batch], Tensor]
 """Takes one step; returns (2,) base and support loss before it, detached, on the device."""
@@ -74,87 +55,46 @@ def finetune(
     joint = joint_rows(world.bank.table, config.joint_queries, randomness) if config.joint_queries else None
     if joint is not None:
         base_rows = np.setdiff1d(base_rows, joint.all)
+    if "compiled" in config.execution:
+        trained_part = nn.Sequential(compiled(trained_part[0]), trained_part[1])
     optimizer = make_optimizer(network, config)
-    rates = [group["lr"] for group in optimizer.param_groups]
-    losses: list[Tensor] = []
-    for batch in _batches(task, world, randomness, config, base_rows, min(base_batch, len(base_rows))):
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * rate_factor(config.schedule, len(losses), config.steps)
-        losses.append(take_step(trained_part, optimizer, batch))
-        if len(losses) == config.steps or no_longer_falls(losses, config.early_stop):
-            break
-    loss_base, loss_support = losses[-1].tolist()
-    network.eval()
-    with stage("query"), torch.no_grad():
-        logits = network(world.plain(task.query_images)).float().cpu()
+    captured = "graph" in config.execution
+    with replayable(world.device, captured):
+        batches = Batches(task, world, randomness, config, base_rows, min(base_batch, len(base_rows)))
+        repeated = RepeatedStep(
+            lambda: take_step(trained_part, optimizer, batches.read()), world.device,
+            [batches.generator, *generators(network)], captured,
+        )  # fmt: skip
+        losses = take_steps(repeated, batches, optimizer, config)
+        loss_base, loss_support = losses[-1].tolist()
+        network.eval()
+        with stage("query"), torch.no_grad():
+            logits = network(world.plain(task.query_images)).float().cpu()
     return Solution(
         logits=logits, steps=len(losses), loss_base=loss_base if len(base_rows) else None, loss_support=loss_support,
         joint=None if joint is None else recognise_jointly(network[0], task, world, joint),
     )  # fmt: skip
 
 
-def _batches(
-    task: Task, world: World, randomness: EpisodeRandomness, config: FinetuneConfig, base_rows: np.ndarray, b: int
-) -> Iterator[Batch]:
-    """Yield batches without end: views of the support set and, where there are base images, of some of them."""
-    images, labels = tile_support(task, config.step_views)
-    images, labels = images.to(world.device), labels.to(world.device)
-    views = _kept_views if config.frozen_views else _fresh_views
-    support_views, base_views = views(images, world, randomness, config)
-    base_sampler = RowSampler(len(base_rows), b, randomness.generator("base rows")) if b else None
-    n_support = min(config.support_batch or len(labels), len(labels))
-    support_sampler = RowSampler(len(labels), n_support, randomness.generator("support rows"))
-    base_x = torch.empty(0, device=world.device)
-    rows = base_rows[:0]
-    while True:
-        if base_sampler is not None:
-            rows = base_rows[base_sampler.draw().numpy()]
-            with stage("augmentation"):
-                base_x = base_views(rows)
-        chosen = slice(None) if n_support == len(labels) else support_sampler.draw().to(world.device)
-        with stage("augmentation"):
-            support_x = support_views(chosen)
-        yield Batch(support_x=support_x, support_labels=labels[chosen], base_rows=rows, base_x=base_x)
+def take_steps(
+    repeated: RepeatedStep, batches: Batches, optimizer: torch.optim.Optimizer, config: FinetuneConfig
+) -> list[Tensor]:
+    """Take all steps of an episode; return the (2,) losses before each, on the device."""
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
+    losses: list[Tensor] = []
+    while len(losses) < config.steps and not no_longer_falls(losses, config.early_stop):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            set_rate(group, rate * rate_factor(config.schedule, len(losses), config.steps))
+        batches.load()
+        losses.append(repeated())
+    return losses
 
 
-Views = tuple[Callable[[slice | Tensor], Tensor], Callable[[np.ndarray], Tensor]]
-"""Give the inputs of a step: of some of the tiled support images, and of base rows."""
-
-
-def _fresh_views(images: Tensor, world: World, randomness: EpisodeRandomness, config: FinetuneConfig) -> Views:
-    """Return what makes a new view of each image whenever it is asked."""
-    generator = randomness.generator("finetuning views", world.device)
-    return (
-        lambda chosen: world.views(images[chosen], generator),
-        lambda rows: world.views(world.bank.table.take(rows), generator),
-    )
-
-
-@torch.no_grad()
-def _kept_views(images: Tensor, world: World, randomness: EpisodeRandomness, config: FinetuneConfig) -> Views:
-    """Return what draws one of the V kept views of each image: activations behind the frozen blocks.
-
-    Those of the support set are computed here, once an episode; those of base images are in the world.
-    """
-    generator = randomness.generator("finetuning views", world.device)
-    frozen, _ = split(world.backbone, config.frozen_blocks)
-    support = torch.stack(
-        [forward(frozen, world.views(images, generator), config.precision) for _ in range(config.frozen_views)]
-    )
-    draws = randomness.generator("kept views")
-
-    def drawn(n: int) -> Tensor:
-        return torch.randint(config.frozen_views, (n,), generator=draws)
-
-    def support_views(chosen: slice | Tensor) -> Tensor:
-        places = torch.arange(len(images), device=world.device)[chosen]
-        return support[drawn(len(places)).to(world.device), places]
-
-    def base_views(rows: np.ndarray) -> Tensor:
-        kept = world.activations[config.frozen_blocks, config.frozen_views]
-        return kept.take_views(rows, drawn(len(rows)).numpy()).to(world.device)
-
-    return support_views, base_views
+def compiled(backbone: nn.Module) -> nn.Module:
+    """Return `backbone` compiled by TorchInductor, its parameters shared; once a process, for all later copies, too."""
+    module = torch.compile(backbone, dynamic=False)
+    assert isinstance(module, nn.Module)
+    return module
 
 
 def make_network(
@@ -201,11 +141,26 @@ def trained(network: nn.Sequential, config: FinetuneConfig) -> nn.Sequential:
 
 
 def make_optimizer(network: nn.Sequential, config: FinetuneConfig) -> torch.optim.SGD:
-    """Return SGD with one learning rate for what is trained of the backbone and one for the head."""
+    """Return SGD with one learning rate for what is trained of the backbone and one for the head.
+
+    Learning rates that change are tensors where steps are captured: a graph would repeat a number for ever.
+    """
     backbone, head = network
     body = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
-    groups = [{"params": body, "lr": config.lr}, {"params": list(head.parameters()), "lr": config.head_lr}]
+    rates: list[float | Tensor] = [config.lr, config.head_lr]
+    if "graph" in config.execution and config.schedule != "constant":
+        device = next(head.parameters()).device
+        rates = [torch.tensor(rate, device=device) for rate in rates]
+    groups = [{"params": body, "lr": rates[0]}, {"params": list(head.parameters()), "lr": rates[1]}]
     return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay, fused=True)
+
+
+def set_rate(group: dict[str, Any], rate: float) -> None:
+    """Set the learning rate of a group of parameters, in place where it is a tensor."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
 
 
 def rate_factor(schedule: str, step: int, n_steps: int) -> float:
@@ -278,12 +233,6 @@ def joint_features(backbone: nn.Module, batch: Batch, config: BaseFinetuneConfig
     base = forward(backbone, batch.base_x, config.precision)
     with running_statistics_kept(backbone):
         return base, forward(backbone, batch.support_x, config.precision)
-
-
-def forward(backbone: nn.Module, images: Tensor, precision: str) -> Tensor:
-    """Return the features (n, D) float32 of (n, C, H, W), computed under bf16 autocast where `precision` says so."""
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        return backbone(images).float()
 
 
 @contextmanager

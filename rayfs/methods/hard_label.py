@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rayfs.methods.base_rows import base_logits, episode_rows, top_base
+from rayfs.methods.batches import Batch
 from rayfs.methods.configs import HardLabelConfig
-from rayfs.methods.finetuning import Batch, finetune, make_network, step
+from rayfs.methods.finetuning import finetune, make_network, step
 from rayfs.methods.frozen import support_classifier
 from rayfs.methods.label_halluc import hallucinated_logits
 from rayfs.methods.method import Solution, Task, World

@@ -19,8 +19,9 @@ from rayfs.backbones.heads import LinearHead, l2_normalize
 from rayfs.engine.distillation import distillation_loss
 from rayfs.engine.stages import stage
 from rayfs.methods.base_rows import base_logits, episode_rows, top_base
+from rayfs.methods.batches import Batch
 from rayfs.methods.configs import LabelHallucConfig
-from rayfs.methods.finetuning import Batch, Step, finetune, make_network, step
+from rayfs.methods.finetuning import Step, finetune, make_network, step
 from rayfs.methods.frozen import classify, support_classifier
 from rayfs.methods.method import Solution, Task, World
 from rayfs.randomness import EpisodeRandomness
@@ -77,7 +78,7 @@ def hallucinated_logits(
     """
     if view == "augmented":
         return classify(world.backbone(batch.base_x), *classifier)
-    return labels_NK[torch.from_numpy(batch.base_rows).to(labels_NK.device)]
+    return labels_NK[batch.base_rows]
 
 
 def base_head_logits(features_BD: Tensor, head: LinearHead, gradient: str) -> Tensor:

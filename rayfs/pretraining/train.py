@@ -20,6 +20,7 @@ from rayfs.benchmarks.augmentation import normalize, plain_view
 from rayfs.benchmarks.registry import Benchmark
 from rayfs.benchmarks.tables import ImageTable
 from rayfs.engine.bank import embed_table
+from rayfs.engine.row_input import resident
 from rayfs.errors import InputError
 from rayfs.pretraining.config import PretrainConfig
 from rayfs.pretraining.objective import Networks, Objective
@@ -251,11 +252,11 @@ def parameter_groups(networks: Networks, config: PretrainConfig) -> list[dict[st
 def image_reader(table: ImageTable, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Return what gets the images (N, H, W, C) uint8 of `rows` (N,) on `device` onto it.
 
-    A GPU keeps the whole table where it takes no more than a quarter of the free memory.
+    A GPU keeps the whole table where it has room for it.
     """
-    if device.type == "cuda" and 4 * table.images.nbytes <= torch.cuda.mem_get_info(device)[0]:
-        resident = torch.from_numpy(np.array(table.images)).to(device)
-        return lambda rows: resident[rows]
+    on_device = resident(table.images, device)
+    if on_device is not None:
+        return lambda rows: on_device[rows]
     return lambda rows: table.take(rows.cpu().numpy()).to(device)
 
 

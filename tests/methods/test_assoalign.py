@@ -126,7 +126,7 @@ def test_each_part_of_a_step_moves_what_it_should(characters, make_world, make_t
     network = nn.Sequential(network, nn.Linear(4, 2))
     optimizer = NotingSGD([{"params": list(part.parameters())} for part in network], lr=0.1)
     x = world.plain(characters.take(np.arange(6)))
-    batch = Batch(support_x=x[:2], support_labels=torch.tensor([0, 1]), base_rows=np.arange(2, 6), base_x=x[2:])
+    batch = Batch(support_x=x[:2], support_labels=torch.tensor([0, 1]), base_rows=torch.arange(2, 6), base_x=x[2:])
     labels = torch.tensor([-1, -1, 0, 1, 0, 1])
     for alignment, expected in [
         ("on", [[True, False], [False, True], [True, True]]),

@@ -140,7 +140,7 @@ def test_base_images_come_from_the_given_rows_in_passes_and_all_of_them_if_they_
 
 
 def test_support_views_of_a_step_are_fresh_and_a_batch_of_them_comes_in_passes(task, world, monkeypatch):
-    monkeypatch.setattr(rayfs.methods.finetuning, "tile_support", numbered_support)
+    monkeypatch.setattr(rayfs.methods.batches, "tile_support", numbered_support)
     seen = [batch.support_labels.tolist() for batch in batches_of(task, world, NO_ROWS, 0, support_batch=5)]
     assert [len(labels) for labels in seen] == [5] * 6
     for first, second in zip(seen[::2], seen[1::2], strict=True):  # 12 views: two batches a pass, 2 views left out

@@ -39,7 +39,7 @@ def test_first_update_follows_the_finite_differences_of_the_equations(
     def base_loss(batch: Batch, features: Tensor, head: Any) -> Tensor:
         return distillation_loss(base_head_logits(features, head, base_gradient), pseudo_logits, config.temperature)
 
-    batch = Batch(support_x=support_x, support_labels=LABELS, base_rows=torch.arange(5).numpy(), base_x=base_x)
+    batch = Batch(support_x=support_x, support_labels=LABELS, base_rows=torch.arange(5), base_x=base_x)
     step(network, optimizer, batch, config, base_loss, config.lambda_kl)
 
     def objective(lambda_kl: float) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from rayfs.engine.row_input import RowInput
 from rayfs.methods.configs import FrozenConfig, LabelHallucConfig, SupportOnlyConfig
 from rayfs.methods.joint import MEAN_IMAGES, joint_rows, recognise_jointly
 from rayfs.methods.method import Task
@@ -81,14 +82,14 @@ def test_methods_answer_jointly_where_asked_and_their_logits_stay(name, world, t
 
 def test_rows_set_aside_are_not_finetuned_on(world, task, monkeypatch):
     seen: set[int] = set()
-    take = type(world.bank.table).take
+    load = RowInput.load
 
-    def spy(table, rows):
-        seen.update(np.asarray(rows).tolist())
-        return take(table, rows)
+    def spy(images, rows):
+        seen.update(rows.tolist())
+        load(images, rows)
 
     monkeypatch.setattr("rayfs.methods.finetuning.recognise_jointly", lambda *arguments: None)
-    monkeypatch.setattr(type(world.bank.table), "take", spy)
+    monkeypatch.setattr(RowInput, "load", spy)
     config = replace(CONFIGS["label-halluc"], steps=40)
     create_method(config).solve(task, world, RANDOMNESS)
     aside = set(joint_rows(world.bank.table, 30, RANDOMNESS).all.tolist())

@@ -19,7 +19,7 @@ BASE_X, SUPPORT_X = torch.randn(6, 1, 16, 16, generator=DRAW), 3 + torch.randn(4
 
 
 BATCH = Batch(
-    support_x=SUPPORT_X, support_labels=torch.tensor([0, 1, 0, 1]), base_rows=torch.arange(6).numpy(), base_x=BASE_X
+    support_x=SUPPORT_X, support_labels=torch.tensor([0, 1, 0, 1]), base_rows=torch.arange(6), base_x=BASE_X
 )
 
 

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from rayfs.backbones.heads import LinearHead
 from rayfs.backbones.regularisation import has_dropout
 from rayfs.methods.base_rows import base_logits, episode_rows
+from rayfs.methods.batches import Batch
 from rayfs.methods.configs import LabelHallucConfig
-from rayfs.methods.finetuning import Batch, finetune, make_network
+from rayfs.methods.finetuning import finetune, make_network
 from rayfs.methods.frozen import support_classifier
 from rayfs.methods.label_halluc import hallucinating_step
 from rayfs.methods.method import Task, World
@@ -55,7 +56,7 @@ def compare_steps(task: Task, world: World, randomness: EpisodeRandomness, confi
 
     def both(trained_part: nn.Sequential, engine_optimizer: torch.optim.Optimizer, batch: Batch) -> Tensor:
         base_x, support_x = batch.base_x.contiguous(), batch.support_x.contiguous()
-        soft_labels = labels_NK[torch.from_numpy(batch.base_rows).to(labels_NK.device)]
+        soft_labels = labels_NK[batch.base_rows]
         naive_losses.append(naive_step(naive, optimizer, base_x, soft_labels, support_x, batch.support_labels, config))
         losses = engine_step(trained_part, engine_optimizer, batch)
         engine_losses.append((losses[0].item(), losses[1].item()))

@@ -1,0 +1,74 @@
+"""Rows that a step reads: the same from the host's map and from a copy on the device."""
+
+import numpy as np
+import pytest
+import torch
+
+from rayfs.engine.bank import open_bank, save_features
+from rayfs.engine.row_input import IndexInput, RowInput, resident
+from rayfs.errors import InputError
+
+CPU = torch.device("cpu")
+ARRAY = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 3), dtype=np.uint8)
+ROWS = [np.array([7, 0, 7]), np.array([1, 2, 9])]
+
+
+@pytest.mark.parametrize("on_device", [None, torch.from_numpy(ARRAY)], ids=["mapped", "resident"])
+def test_every_read_gives_the_rows_loaded_last(on_device):
+    source = RowInput(ARRAY, on_device, CPU, 3)
+    for rows in ROWS:
+        source.load(rows)
+        assert torch.equal(source.read(), torch.from_numpy(ARRAY[rows]))
+        assert torch.equal(source.read(), torch.from_numpy(ARRAY[rows]))
+
+
+def test_what_was_read_before_stays_as_it_was():
+    source, places = RowInput(ARRAY, None, CPU, 3), IndexInput(3, CPU)
+    source.load(ROWS[0])
+    places.load(torch.from_numpy(ROWS[0]))
+    before = source.read(), places.read()
+    source.load(ROWS[1])
+    places.load(torch.from_numpy(ROWS[1]))
+    assert torch.equal(before[0], torch.from_numpy(ARRAY[ROWS[0]])) and before[1].tolist() == ROWS[0].tolist()
+    assert places.read().tolist() == ROWS[1].tolist()
+
+
+def test_cpu_holds_no_second_copy():
+    assert resident(ARRAY, CPU) is None
+
+
+def test_bank_on_the_cpu_reads_features_from_its_map(tmp_path, table):
+    features = np.random.default_rng(1).normal(size=(10, 3)).astype(np.float32)
+    save_features(tmp_path / "a.npy", features)
+    bank = open_bank(tmp_path, table.fingerprint, tmp_path / "a.npy").on(CPU)
+    assert bank.device_images is None and bank.device_features is None
+    rows = torch.tensor([3, 3, 9])
+    assert torch.equal(bank.features_on(CPU, rows), torch.from_numpy(features[rows.numpy()]))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("share", [0.25, 0.0], ids=["resident", "streamed"])
+def test_gpu_reads_the_same_rows_at_one_place(share, monkeypatch):
+    monkeypatch.setattr("rayfs.engine.row_input.RESIDENT_SHARE", share)
+    gpu = torch.device("cuda")
+    on_device = resident(ARRAY, gpu)
+    assert (on_device is None) == (share == 0.0)
+    source, places = RowInput(ARRAY, on_device, gpu, 3), IndexInput(3, gpu)
+    place = places.read().data_ptr()
+    for i in range(50):  # more than the pinned buffers, with no wait between them
+        rows = np.array([i % 10, (3 * i) % 10, 9 - i % 10])
+        source.load(rows)
+        places.load(torch.from_numpy(rows))
+        assert torch.equal(source.read().cpu(), torch.from_numpy(ARRAY[rows]))
+        assert places.read().tolist() == rows.tolist() and places.read().data_ptr() == place
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_captured_step_is_refused_features_that_stay_on_the_host(tmp_path, table, monkeypatch):
+    monkeypatch.setattr("rayfs.engine.row_input.RESIDENT_SHARE", 0.0)
+    save_features(tmp_path / "a.npy", np.zeros((10, 3)))
+    gpu = torch.device("cuda")
+    bank = open_bank(tmp_path, table.fingerprint, tmp_path / "a.npy").on(gpu)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(InputError, match="do not fit the GPU"):
+        bank.features_on(gpu, torch.tensor([1], device=gpu))

@@ -1,0 +1,168 @@
+"""How steps run changes no result: from a copy on the device, compiled, and on GPUs replayed from a graph."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rayfs.backbones.registry import create_backbone
+from rayfs.benchmarks.augmentation import Augmentation
+from rayfs.engine.repeated_step import EAGER_STEPS, RepeatedStep, replayable
+from rayfs.errors import InputError
+from rayfs.methods.batches import Batch
+from rayfs.methods.configs import AssoAlignConfig, FinetuneConfig
+from rayfs.methods.finetuning import finetune, make_network
+from rayfs.methods.method import Solution, Task, World
+from rayfs.methods.recipes import resolve
+from rayfs.methods.registry import create_method
+from rayfs.randomness import EpisodeRandomness, torch_generator
+
+RANDOMNESS = EpisodeRandomness(seed=3, index=2)
+METHODS = ("support-only", "label-halluc", "hard-label", "feature-distill")
+
+
+def config_of(name: str, **settings) -> FinetuneConfig:
+    config = resolve(name, "omniglot", 4, 2, {"steps": 8, "support_views": 2, "step_views": 2, **settings})
+    assert isinstance(config, FinetuneConfig)
+    return config
+
+
+@pytest.fixture
+def blobs(make_blobs, make_task) -> tuple[Task, World]:
+    table, world = make_blobs(1)
+    return make_task(table, classes=[0, 1, 2, 3], n_shot=2, n_query=3), world
+
+
+def solved(config: FinetuneConfig, task: Task, world: World) -> Solution:
+    return create_method(config).solve(task, world, RANDOMNESS)
+
+
+def same(one: Solution, other: Solution) -> bool:
+    return torch.equal(one.logits, other.logits) and (one.loss_base, one.loss_support, one.steps) == (
+        other.loss_base, other.loss_support, other.steps,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_base_images_on_the_device_give_the_result_of_those_on_the_host(name, blobs):
+    task, world = blobs
+    bank = replace(
+        world.bank, device_images=torch.from_numpy(world.bank.table.images.copy()),
+        device_features=torch.from_numpy(world.bank.features.copy()),
+    )  # fmt: skip
+    config = config_of(name)
+    assert same(solved(config, task, world), solved(config, task, replace(world, bank=bank)))
+
+
+def test_graph_is_refused_without_a_gpu_and_where_shapes_depend_on_what_is_found(blobs):
+    task, world = blobs
+    with pytest.raises(InputError, match="cannot be captured on 'cpu'"):
+        solved(config_of("label-halluc", execution="graph"), task, world)
+    with pytest.raises(InputError, match="which no graph can replay"):
+        AssoAlignConfig(steps=3, support_views=1, step_views=1, base_batch=4, execution="compiled-graph")
+
+
+COMPILED = """
+import torch, torch._dynamo.utils as counting
+from rayfs.backbones.registry import create_backbone
+from rayfs.methods.finetuning import compiled
+from rayfs.methods.batches import forward
+from rayfs.randomness import torch_generator
+import copy, sys
+torch.set_num_threads(1)
+world = create_backbone("conv4", 1, 16, torch_generator(0, "backbone"))
+images = torch.rand(6, 1, 16, 16).contiguous(memory_format=torch.channels_last)
+for episode in range(3):
+    plain, other = copy.deepcopy(world).train(), copy.deepcopy(world).train()
+    expected = forward(plain, images, "float32")
+    found = forward(compiled(other), images, "float32")
+    expected.square().mean().backward(); found.square().mean().backward()
+    for mine, theirs in zip(other.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=2e-3, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    graphs = counting.counters["stats"]["unique_graphs"]
+    print(episode, graphs, dict(counting.counters["inductor"]).get("fxgraph_cache_hit", 0))
+"""
+
+
+@pytest.mark.long
+def test_compiling_costs_once_a_process_and_is_read_from_the_cache_by_the_next(tmp_path):
+    def run() -> list[list[int]]:
+        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+        found = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", COMPILED], capture_output=True, text=True, env=environment,
+            cwd=Path(__file__).parents[2],
+        )  # fmt: skip
+        assert found.returncode == 0, found.stderr[-2000:]
+        return [[int(word) for word in line.split()] for line in found.stdout.splitlines()]
+
+    first, second = run(), run()
+    assert [graphs for _, graphs, _ in first] == [1, 1, 1] and first[-1][2] == 0
+    assert second[0][2] > 0  # nothing was compiled anew
+
+
+GPU = torch.device("cuda")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.fixture
+def gpu_world(characters, make_world, make_task) -> tuple[Task, World]:
+    backbone = create_backbone("resnet12", 1, 16, torch_generator(0, "backbone")).to(GPU).eval()
+    world = make_world(characters, backbone.cpu(), Augmentation(crop_padding=2, jitter=0.4, flip=True))
+    world = replace(world, backbone=backbone.to(GPU), device=GPU, bank=world.bank.on(GPU))
+    return make_task(characters, classes=[0, 1, 2, 3], n_shot=2, n_query=3), world
+
+
+@needs_gpu
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "settings", [{}, {"schedule": "cosine"}, {"precision": "bf16"}, {"support_batch": 4}], ids=lambda s: str(list(s))
+)
+def test_replayed_steps_give_the_result_of_steps_op_by_op(name, settings, gpu_world):
+    """Dropout, DropBlock's ramp, views and learning rates move on from replay to replay as they do without."""
+    task, world = gpu_world
+    eager = solved(config_of(name, steps=12, **settings), task, world)
+    for _ in range(2):  # the second episode reuses the memory of the first
+        assert same(solved(config_of(name, steps=12, execution="graph", **settings), task, world), eager)
+
+
+@needs_gpu
+def test_streamed_images_give_the_result_of_resident_ones(gpu_world):
+    task, world = gpu_world
+    streamed = replace(world, bank=replace(world.bank, device_images=None))
+    for execution in ("eager", "graph"):
+        config = config_of("label-halluc", steps=12, execution=execution)
+        assert same(solved(config, task, streamed), solved(config, task, world))
+
+
+@needs_gpu
+def test_step_reads_what_was_written_before_its_replay():
+    numbers = torch.zeros(3, device=GPU)
+    with replayable(GPU, True):
+        repeated = RepeatedStep(lambda: numbers * 2, GPU, [], True)
+        found = []
+        for i in range(EAGER_STEPS + 4):
+            numbers.fill_(i)
+            found.append(repeated())
+        assert [int(x[0]) for x in found] == [2 * i for i in range(EAGER_STEPS + 4)]
+
+
+def test_batch_is_whole_on_the_device(blobs):
+    task, world = blobs
+    seen: list[Batch] = []
+    config = config_of("support-only", steps=2)
+    network = make_network(task, world, RANDOMNESS, config, None)
+    rows = np.arange(len(world.bank.table))
+
+    def step(network, optimizer, batch):
+        seen.append(batch)
+        return torch.zeros(2)
+
+    finetune(task, world, RANDOMNESS, config, network, rows, 5, step)
+    assert all(isinstance(value, torch.Tensor) for batch in seen for value in vars(batch).values())
+    assert len({tuple(batch.base_rows.tolist()) for batch in seen}) == 2
