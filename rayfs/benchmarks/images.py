@@ -28,9 +28,13 @@ DECODE_RULE = "short-side-bilinear-centre-crop-1"
 """Names what `decode` does to pixels; part of every table's fingerprint, changed whenever the rule changes."""
 
 
+KEY_BYTES = 16
+"""Of the hash that identifies an image's content."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DecodedImage:
-    """A decoded image: `pixels` (S, S, C) uint8, and `key`, 16 bytes that identify its content."""
+    """A decoded image: `pixels` (S, S, C) uint8, and `key`, `KEY_BYTES` that identify its content."""
 
     pixels: np.ndarray
     key: bytes
@@ -81,12 +85,12 @@ def decode(encoded: bytes, *, channels: int, image_size: int, where: str) -> Dec
 def key_of_pixels(native: np.ndarray) -> bytes:
     """Return the content key of a raw (H, W, C) uint8 image: the key `decode` gives the same picture stored as PNG."""
     header = f"pixels{native.shape}".encode()
-    return hashlib.blake2b(header + np.ascontiguousarray(native).tobytes(), digest_size=16).digest()
+    return hashlib.blake2b(header + np.ascontiguousarray(native).tobytes(), digest_size=KEY_BYTES).digest()
 
 
 def key_of_file(encoded: bytes) -> bytes:
     """Return the content key of a lossy image: a hash of the file, because decoders differ in the last bits."""
-    return hashlib.blake2b(b"bytes" + encoded, digest_size=16).digest()
+    return hashlib.blake2b(b"bytes" + encoded, digest_size=KEY_BYTES).digest()
 
 
 def _too_large(where: str, size: str) -> InputError:

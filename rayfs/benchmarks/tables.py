@@ -10,21 +10,21 @@ import os
 import re
 import shutil
 import uuid
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from rayfs.benchmarks.images import DECODE_RULE, decode
+from rayfs.benchmarks.images import DECODE_RULE, KEY_BYTES, decode
+from rayfs.benchmarks.row_files import RowFile, arrange, gather
 from rayfs.benchmarks.sources import Source
 from rayfs.cache import share_cache, touch
 from rayfs.durable_files import write_durably
 from rayfs.errors import InputError
 from rayfs.hashing import stable_hash
 from rayfs.json_text import parse_json
-
-_COPY_ROWS = 4096
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,28 +59,40 @@ class ImageTable:
 
     def take(self, rows: np.ndarray) -> torch.Tensor:
         """Copy the images of `rows` (n,) into a new uint8 tensor (n, H, W, C); the table itself is never exposed."""
-        return torch.from_numpy(self.images[np.asarray(rows)])
+        return torch.from_numpy(gather(self.images, np.asarray(rows)))
 
 
 class TableWriter:
-    """Collects decoded images in any order, then writes them as an ImageTable; images go to disk as they come."""
+    """Collects decoded images in any order, then writes them as an ImageTable; images go to disk as they come.
+
+    Of each image it holds 20 bytes: its content key and the number of its class.
+    """
 
     def __init__(self, cache_dir: Path, *, channels: int, image_size: int) -> None:
         self._root = cache_dir / "tables"
         self._work = self._root / f".writing-{uuid.uuid4().hex}"
         self._work.mkdir(parents=True)
         self._shape = (image_size, image_size, channels)
-        self._raw = (self._work / "arrival.raw").open("wb")
-        self._names: list[str] = []
-        self._keys: list[bytes] = []
+        self._images = RowFile(self._work / "images.npy", self._shape, np.uint8)
+        self._numbers: dict[str, int] = {}
+        self._classes = array("i")
+        self._keys = bytearray()
 
     def add(self, pixels: np.ndarray, class_names: list[str], keys: list[bytes]) -> None:
-        """Append images: `pixels` (n, S, S, C) uint8, a class name and a content key for each."""
-        if pixels.shape[1:] != self._shape or pixels.dtype != np.uint8:
-            raise ValueError(f"expected (n, {self._shape}) uint8, got {pixels.shape} {pixels.dtype}")
-        self._raw.write(np.ascontiguousarray(pixels).tobytes())
-        self._names += class_names
-        self._keys += keys
+        """Append images: `pixels` (n, S, S, C) uint8, a class name and a content key for each.
+
+        Raises:
+            ValueError: they are of another shape or type, or a key of another length.
+        """
+        joined = b"".join(keys)
+        if not len(pixels) == len(class_names) == len(keys) == len(joined) / KEY_BYTES:
+            raise ValueError(
+                f"expected a class name and {KEY_BYTES} bytes of key for each of {len(pixels)} images, got "
+                f"{len(class_names)} names and {len(joined)} bytes"
+            )
+        self._images.append(pixels)
+        self._classes.extend(self._numbers.setdefault(name, len(self._numbers)) for name in class_names)
+        self._keys += joined
 
     def finish(self, signature: str) -> tuple[ImageTable, np.ndarray]:
         """Write the table under its fingerprint and remember that `signature` leads to it.
@@ -91,22 +103,22 @@ class TableWriter:
         Raises:
             InputError: no image was added.
         """
-        self._raw.close()
+        self._images.close()
         if not self._keys:
             raise InputError("the source holds 0 images of the wanted classes; expected at least 1: check its labels")
-        order = np.array(sorted(range(len(self._keys)), key=lambda i: (self._names[i], self._keys[i])), dtype=np.int64)
-        names = sorted(set(self._names))
-        counts = dict.fromkeys(names, 0)
-        for name in self._names:
-            counts[name] += 1
-        fingerprint = self._fingerprint(order)
+        names = sorted(self._numbers)
+        ranks = np.argsort(np.array([self._numbers[name] for name in names]))  # of classes by number of their arrival
+        labels = ranks[np.frombuffer(self._classes, dtype=np.intc)]
+        # Keys sort as bytes do: by their first half, a big-endian number, then by the second.
+        first, second = np.frombuffer(self._keys, dtype=">u8").reshape(-1, 2).T
+        order = np.lexsort((second, first, labels))
+        fingerprint = self._fingerprint(names, labels, order)
         path = self._root / fingerprint
         if not path.exists():
-            offsets = np.concatenate([[0], np.cumsum([counts[name] for name in names])]).astype(np.int64)
+            offsets = np.concatenate([[0], np.cumsum(np.bincount(labels))]).astype(np.int64)
             np.save(self._work / "offsets.npy", offsets)
             (self._work / "classes.json").write_text(json.dumps(names))
-            self._write_images(order)
-            (self._work / "arrival.raw").unlink()
+            arrange(self._work / "images.npy", order)
             _publish(self._work, path)
         self.abandon()
         link = _link_path(self._root.parent, signature)
@@ -116,22 +128,16 @@ class TableWriter:
 
     def abandon(self) -> None:
         """Remove what was written so far."""
-        self._raw.close()
+        self._images.close()
         shutil.rmtree(self._work, ignore_errors=True)
 
-    def _fingerprint(self, order: np.ndarray) -> str:
+    def _fingerprint(self, names: list[str], labels: np.ndarray, order: np.ndarray) -> str:
         content = hashlib.blake2b(digest_size=16)
         content.update(f"{DECODE_RULE}|{self._shape}".encode())
-        for i in order:
-            content.update(self._names[i].encode(errors="surrogateescape") + b"\0" + self._keys[i])
+        heads = [name.encode(errors="surrogateescape") + b"\0" for name in names]
+        for i, label in zip(order.tolist(), labels[order].tolist(), strict=True):
+            content.update(heads[label] + self._keys[KEY_BYTES * i : KEY_BYTES * (i + 1)])
         return content.hexdigest()
-
-    def _write_images(self, order: np.ndarray) -> None:
-        arrival = np.memmap(self._work / "arrival.raw", dtype=np.uint8, mode="r", shape=(len(order), *self._shape))
-        target = np.lib.format.open_memmap(self._work / "images.npy", mode="w+", dtype=np.uint8, shape=arrival.shape)
-        for start in range(0, len(order), _COPY_ROWS):
-            target[start : start + _COPY_ROWS] = arrival[order[start : start + _COPY_ROWS]]
-        target.flush()
 
 
 def table_signature(source: Source, *, channels: int, image_size: int) -> str:

@@ -1,5 +1,6 @@
 """ImageTable: its rows depend on the pictures alone, its cache is shared and safe, its images cannot change."""
 
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -13,7 +14,7 @@ import torch
 from pictures import encode, picture, write_folder, write_shard
 
 from rayfs.benchmarks import tables
-from rayfs.benchmarks.images import key_of_pixels
+from rayfs.benchmarks.images import DECODE_RULE, key_of_pixels
 from rayfs.benchmarks.sources import Source, open_folder, open_parquet
 from rayfs.benchmarks.tables import ImageTable, TableWriter, cache_folder, find_table, load_table, open_table
 from rayfs.errors import InputError
@@ -103,6 +104,34 @@ def test_finish_tells_where_each_row_arrived(tmp_path):
     writer.add(arrived, [name for _, name in PICTURES], [key_of_pixels(pixels) for pixels in arrived])
     table, order = writer.finish("signature")
     assert np.array_equal(table.images, arrived[order])
+
+
+def test_order_and_fingerprint_are_those_of_sorting_names_and_keys_in_python(tmp_path):
+    generator = np.random.Generator(np.random.Philox(7))
+    names = ["b", "ä", "a b", "a", "B", "カ", "a/c"]
+    arrived = [(names[generator.integers(7)], generator.bytes(1) * 7 + generator.bytes(9)) for _ in range(400)]
+    arrived += [(name, bytes(16)) for name in names] + arrived[:5]
+    writer = TableWriter(tmp_path, channels=3, image_size=2)
+    for start in range(0, len(arrived), 90):
+        part = arrived[start : start + 90]
+        pixels = np.zeros((len(part), 2, 2, 3), np.uint8)
+        writer.add(pixels, [name for name, _ in part], [key for _, key in part])
+    table, order = writer.finish("signature")
+    assert order.tolist() == sorted(range(len(arrived)), key=arrived.__getitem__)
+    naive = hashlib.blake2b(f"{DECODE_RULE}|(2, 2, 3)".encode(), digest_size=16)
+    for name, key in sorted(arrived):
+        naive.update(name.encode() + b"\0" + key)
+    assert table.fingerprint == naive.hexdigest()
+    assert table.class_names == tuple(sorted(names))
+    assert table.class_counts().tolist() == [[name for name, _ in arrived].count(name) for name in sorted(names)]
+
+
+def test_writer_refuses_keys_of_another_number_or_length(tmp_path):
+    writer = TableWriter(tmp_path, channels=3, image_size=20)
+    for keys in ([b"k" * 15], [b"k" * 16] * 2, []):
+        with pytest.raises(ValueError, match="expected a class name and 16 bytes of key for each of 1 images"):
+            writer.add(picture(0)[None], ["ant"], keys)
+    writer.abandon()
 
 
 def test_fingerprint_tells_pixels_classes_size_and_channels(tmp_path):
@@ -262,7 +291,7 @@ def test_writer_refuses_images_of_another_shape_or_type(tmp_path):
     writer = TableWriter(tmp_path, channels=3, image_size=20)
     for pixels in (picture(0, 20, 21)[None], picture(0)[None].astype(np.int32)):
         with pytest.raises(ValueError, match=r"expected \(n, \(20, 20, 3\)\) uint8, got"):
-            writer.add(pixels, ["ant"], [b"key"])
+            writer.add(pixels, ["ant"], [b"k" * 16])
     writer.abandon()
 
 
