@@ -12,6 +12,7 @@ import torch
 from small_problem import COUNTS, small_problem
 
 from rayfs.errors import InputError
+from rayfs.evaluation.long_tail import report
 from rayfs.evaluation.long_tail.projection import project
 from rayfs.evaluation.long_tail.report import build_page
 from rayfs.evaluation.long_tail.results import (
@@ -202,6 +203,15 @@ def test_unseen_classes_are_plain_in_every_output(unseen) -> None:
     assert unanswered == [("cosine", c) for c in sorted(unseen)], "not 0: it cannot be right"
     page = build_page(found, summary, ["python", "job.py"], None)
     assert f"<dd>{len(unseen)} classes, of " in page and "have no weights" in page and "nan" not in page.lower()
+
+
+def test_the_plane_has_no_weights_of_unseen_classes(monkeypatch) -> None:
+    planes, draw = [], report.draw_plane
+    monkeypatch.setattr(report, "draw_plane", lambda plane, *given: (planes.append(plane), draw(plane, *given))[1])
+    found = results(unseen_checkpoint(FEW))
+    build_page(found, summarise_long_tail(found), ["job"], None)
+    absent = np.isnan(planes[0]).all(axis=2)
+    assert {(kind, c) for kind, c in np.argwhere(absent).tolist()} == {(0, c) for c in FEW}
 
 
 def test_another_evaluation_or_foreign_files_are_not_overwritten(tuned, tmp_path) -> None:

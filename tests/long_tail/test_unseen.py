@@ -89,6 +89,8 @@ def test_mismatches_are_counted_among_seen_classes(problem) -> None:
     expected = np.zeros(C, dtype=bool)
     expected[seen] = (cosines.argmax(1) != torch.arange(len(seen))).numpy()
     assert mismatched(partly_seen(problem.centres, set(seen))).tolist() == expected.tolist() and expected.any()
+    opposite = replace(problem.centres, weights_CD=-problem.centres.prototypes_CD)
+    assert not mismatched(partly_seen(opposite, {2})).any(), "a cosine of -1 is the closest there is"
 
 
 def test_what_unseen_classes_cannot_have_is_refused(problem) -> None:
