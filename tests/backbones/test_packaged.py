@@ -31,8 +31,10 @@ def test_every_packaged_embedding_loads_and_says_how_it_was_made(checkpoint):
 def test_best_on_validation_classes_is_the_default(tmp_path, monkeypatch):
     monkeypatch.setattr(packaged, "FOLDER", tmp_path)
     backbone = create_backbone("conv4", 1, 16, torch_generator(0, "weights"))
-    for name, accuracy, size in (("a", 0.5, 16), ("b", 0.7, 16), ("c", 0.9, 32)):
-        metadata = {"backbone": "conv4", "benchmark": "x", "channels": 1, "image_size": size}
+    for name, accuracy, size, more in (
+        ("a", 0.5, 16, {}), ("b", 0.7, 16, {}), ("c", 0.9, 32, {}), ("d", 0.95, 16, {"left_out": ["a class"]}),
+    ):  # fmt: skip
+        metadata = {"backbone": "conv4", "benchmark": "x", "channels": 1, "image_size": size, **more}
         curve = [{"validation_accuracy": 0.1}, {"validation_accuracy": accuracy}]
         save_checkpoint(tmp_path / f"{name}.safetensors", backbone, {**metadata, "curve": curve})
     assert best_packaged("conv4", "x", 1, 16) == tmp_path / "b.safetensors"

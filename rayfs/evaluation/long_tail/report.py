@@ -69,7 +69,7 @@ def _head(title: str, results: LongTailResults, command: Sequence[str]) -> str:
     }  # fmt: skip
     if not results.seen_C.all():
         unseen = counts[~results.seen_C]
-        facts["Ensemble"] += " and prototypes" if PROTOTYPES in results.classifiers[CONTINUAL] else ""
+        facts["Ensemble"] += "; with prototypes" if PROTOTYPES in results.classifiers[CONTINUAL] else ""
         facts["Not seen in training"] = (
             f"{len(unseen)} classes, of {unseen.max():,} to {unseen.min():,} training images"
         )

@@ -18,7 +18,7 @@ from rayfs.long_tail.settings import COSINE
 def result_cells(summary: Mapping[str, Any]) -> ResultCells:
     """Return the cells: accuracies of each group in percent, differences to the baseline in points."""
     groups, baseline = order_of_groups(summary), summary["gain_of"]["baseline"]
-    gained = [group for group in ("few", "unseen", "all") if group in groups]
+    gained = [*(["unseen"] if "unseen" in groups else ["few"] if "few" in groups else []), "all"]
     heading = ["classifier", *(f"{group}\n%" for group in groups), *(f"{group}\nvs {baseline}" for group in gained)]
     lines = [
         [
