@@ -30,17 +30,12 @@ class RepeatedStep:
         device: a GPU, where the step is to be captured.
         generators: all that the function draws from, on that device.
         captured: False calls the function every time.
-
-    Raises:
-        InputError: the device cannot replay.
     """
 
     def __init__(
         self, function: Callable[[], Tensor], device: torch.device, generators: Iterable[torch.Generator],
         captured: bool,
     ) -> None:  # fmt: skip
-        if captured and device.type != "cuda":
-            raise InputError(f"a step cannot be captured on '{device.type}', only on a GPU; use --execution eager")
         self._function, self._device, self._generators = function, device, list(generators)
         self._captured, self._n_eager = captured, 0
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -76,10 +71,16 @@ class RepeatedStep:
 
 @contextmanager
 def replayable(device: torch.device, captured: bool) -> Iterator[None]:
-    """Run the block on the stream that steps are captured on, if any is; nothing of a graph may stay on another."""
+    """Run the block on the stream that steps are captured on, if any is; nothing of a graph may stay on another.
+
+    Raises:
+        InputError: the device cannot replay.
+    """
     if not captured:
         yield
         return
+    if device.type != "cuda":
+        raise InputError(f"a step cannot be captured on '{device.type}', only on a GPU; use --execution eager")
     stream = _streams.setdefault(device, torch.cuda.Stream(device))
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):

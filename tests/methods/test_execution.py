@@ -155,7 +155,7 @@ def test_step_reads_what_was_written_before_its_replay():
 def test_batch_is_whole_on_the_device(blobs):
     task, world = blobs
     seen: list[Batch] = []
-    config = config_of("support-only", steps=2)
+    config = config_of("support-only", steps=2, head_init="random")
     network = make_network(task, world, RANDOMNESS, config, None)
     rows = np.arange(len(world.bank.table))
 
