@@ -4,6 +4,7 @@ A file that does not fit the memory is read from the disk again and again, so wh
 The system guesses that neighbours come next and reads up to megabytes of them ahead; here it is told what comes.
 """
 
+import contextlib
 import mmap
 from pathlib import Path
 
@@ -41,6 +42,11 @@ class RowFile:
         if not self._file.closed:
             self._file.seek(0)
             self._write_header()  # of the same length: NumPy leaves room for a first axis that grows
+            self._file.close()
+
+    def abandon(self) -> None:
+        """Close the file, finished or not, whatever the disk says to it."""
+        with contextlib.suppress(OSError):
             self._file.close()
 
     def _write_header(self) -> None:

@@ -128,7 +128,7 @@ class TableWriter:
 
     def abandon(self) -> None:
         """Remove what was written so far."""
-        self._images.close()
+        self._images.abandon()
         shutil.rmtree(self._work, ignore_errors=True)
 
     def _fingerprint(self, names: list[str], labels: np.ndarray, order: np.ndarray) -> str:

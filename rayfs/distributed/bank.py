@@ -6,6 +6,7 @@ Data beside actors that hold all CPUs waits for ever.
 """
 
 import math
+import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,14 +17,16 @@ import torch
 from rayfs.backbones.registry import n_features
 from rayfs.benchmarks.augmentation import normalize, plain_view
 from rayfs.benchmarks.images import decode
+from rayfs.benchmarks.row_files import RowFile, arrange
 from rayfs.benchmarks.sources import EncodedImage, ParquetSource, Source, encoded_row, read_file
 from rayfs.benchmarks.tables import TableWriter, find_table, table_signature
 from rayfs.distributed.backbone_spec import BackboneSpec
 from rayfs.distributed.data_task import quiet_ray_data, run_data_task
-from rayfs.distributed.disk import refuse_full_disk
+from rayfs.distributed.disk import full_disk_is_wrong_input, refuse_full_disk
 from rayfs.distributed.runtime import Resources
 from rayfs.distributed.table_features import ensure_table_features, features_path
-from rayfs.engine.bank import BaseBank, open_bank, save_features
+from rayfs.durable_files import TEMPORARY_SUFFIX, written_durably
+from rayfs.engine.bank import BaseBank, open_bank
 from rayfs.engine.features import BATCH, embed
 from rayfs.engine.progress import WorkProgress
 from rayfs.errors import InputError
@@ -65,31 +68,40 @@ def _run_build(source: Source, signature: str, spec: BackboneSpec, cache_dir: Pa
 
 
 def build_bytes(n_images: int, spec: BackboneSpec) -> int:
-    """Return what the disk has to hold while the bank is made: images as they come and in order, and features."""
-    pixels = spec.image_size**2 * spec.channels
-    return n_images * (2 * pixels + 4 * n_features(spec.load(torch.device("cpu"))))
+    """Return what the disk has to hold: images and features. They are put in order where they are."""
+    return n_images * (spec.image_size**2 * spec.channels + 4 * n_features(spec.load(torch.device("cpu"))))
 
 
 def _build(
     source: Source, signature: str, spec: BackboneSpec, cache_dir: Path, n_actors: int, gpu: bool
 ) -> Iterator[int]:
-    """Write table and features; yields the number of images after each batch."""
+    """Write table and features, as they come; yields the number of images after each batch."""
+    depth = n_features(spec.load(torch.device("cpu")))
     writer = TableWriter(cache_dir, channels=spec.channels, image_size=spec.image_size)
-    features, errors = [], []
+    arriving = cache_dir / "features" / f".{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
+    arriving.parent.mkdir(parents=True, exist_ok=True)
+    features = RowFile(arriving, (depth,), np.float32)
+    errors: list[str] = []
     try:
-        for batch in _pipeline(source, spec, n_actors, gpu):
-            bad = batch["error"] != ""
-            errors += batch["error"][bad].tolist()
-            writer.add(batch["image"][~bad], batch["class_name"][~bad].tolist(), _keys(batch["key"][~bad]))
-            features.append(batch["feature"][~bad])
-            yield len(bad)
-        if errors:
-            more = f" (and {len(errors) - 1} more images like it)" if len(errors) > 1 else ""
-            raise InputError(f"{min(errors)}{more}")
-        table, order = writer.finish(signature)
+        with full_disk_is_wrong_input(cache_dir):
+            for batch in _pipeline(source, spec, n_actors, gpu):
+                bad = batch["error"] != ""
+                errors += batch["error"][bad].tolist()
+                writer.add(batch["image"][~bad], batch["class_name"][~bad].tolist(), _keys(batch["key"][~bad]))
+                features.append(batch["feature"][~bad])
+                yield len(bad)
+            if errors:
+                more = f" (and {len(errors) - 1} more images like it)" if len(errors) > 1 else ""
+                raise InputError(f"{min(errors)}{more}")
+            table, order = writer.finish(signature)
+            features.close()
+            arrange(arriving, order)
+            with written_durably(features_path(cache_dir, table, spec, gpu)) as temporary:
+                arriving.replace(temporary)
     finally:
         writer.abandon()
-    save_features(features_path(cache_dir, table, spec, gpu), np.concatenate(features)[order])
+        features.abandon()
+        arriving.unlink(missing_ok=True)
 
 
 def _pipeline(source: Source, spec: BackboneSpec, n_actors: int, gpu: bool) -> Iterator[dict[str, np.ndarray]]:

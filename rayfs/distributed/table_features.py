@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from rayfs.backbones.registry import n_features
 from rayfs.benchmarks.tables import ImageTable, open_table
 from rayfs.distributed.backbone_spec import BackboneSpec
 from rayfs.distributed.data_task import quiet_ray_data, run_data_task
+from rayfs.distributed.disk import refuse_full_disk
 from rayfs.distributed.runtime import Resources
 from rayfs.durable_files import written_durably
 from rayfs.engine.bank import BaseBank, bank_path, open_bank
@@ -44,10 +46,14 @@ def ensure_table_features(
     """Return `table` with its features, or those of `views` of its images, made by a connected Ray if they are missing.
 
     Raises:
-        InputError: an actor cannot open the cache or use its GPU.
+        InputError: an actor cannot open the cache or use its GPU, or the disk has no room for features. (That for
+            activations is asked for where they are.)
     """
     path = features_path(cache_dir, table, spec, gpu, views)
     if not path.exists():
+        if spec.n_blocks is None:
+            n_bytes = 4 * len(table) * (views.n if views else 1) * n_features(spec.load(torch.device("cpu")))
+            refuse_full_disk(cache_dir, n_bytes, f"the features of {len(table):,} images")
         places = int(resources.gpus if gpu else resources.cpus)
         n_actors = max(1, min(places, n_ranges(len(table))))
         kind = "features" if spec.n_blocks is None else f"activations behind block {spec.n_blocks}"
