@@ -28,6 +28,7 @@ from rayfs.distributed.runner import PoolSize
 from rayfs.distributed.runtime import Resources
 from rayfs.distributed.worker import EpisodeWorker, WorkerSpec
 from rayfs.engine.bank import save_features
+from rayfs.engine.host_memory import memory_limit
 from rayfs.errors import InputError
 from rayfs.evaluation.progress import duration
 from rayfs.methods.configs import AssoAlignConfig, BaseFinetuneConfig, FinetuneConfig, MethodConfig
@@ -35,6 +36,9 @@ from rayfs.methods.configs import AssoAlignConfig, BaseFinetuneConfig, FinetuneC
 TIMED_STEPS = 3
 
 MORE = "with more steps"
+
+RAY_BYTES = 2_500_000_000
+"""Of a node without its workers: the driver, Ray's processes, what is idle after Ray Data, half a GB of objects."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +55,31 @@ class Plan:
     """A node, in files that its workers share: images, features and activations of the base set."""
     worker_bytes: int
     """Of one worker at its peak, without those files."""
+    workers_here: int
+    """Those of `size` that a machine like this one has places for."""
+    limit_bytes: int
+    """What processes here may use."""
 
     @property
     def seconds(self) -> float:
         """Of the whole run."""
         rounds = math.ceil(self.n_episodes / self.size.workers)
         return sum(self.preparation_s.values()) + rounds * sum(self.episode_s.values())
+
+    def memory_note(self) -> str:
+        """Return whether workers and files fit a machine like this one, and what to do or expect where they do not."""
+        here = f"the {self.limit_bytes / 1e9:.1f} GB of this machine"
+        left = self.limit_bytes - RAY_BYTES - self.workers_here * self.worker_bytes
+        if left < 0:
+            n_fitting = max(0, self.limit_bytes - RAY_BYTES) // self.worker_bytes
+            instead = f"--workers {n_fitting}" if n_fitting else "smaller batches (--base-batch, --support-batch)"
+            return f"{self.workers_here} workers do not fit {here}: use {instead}"
+        if left < self.bank_bytes:
+            return (
+                f"of {here} {left / 1e9:.1f} GB are left for the base bank: what does not fit is read from the disk "
+                "again whenever it is drawn"
+            )
+        return f"all of it fits {here}"
 
 
 def describe_plan(experiment: Experiment, config: EvalConfig, cache_dir: Path) -> str:
@@ -70,8 +93,9 @@ def describe_plan(experiment: Experiment, config: EvalConfig, cache_dir: Path) -
             f"plan: {plan.n_episodes} episodes x {len(plan.episode_s)} methods on {size.workers} workers "
             f"({size.cpus_per_worker:g} CPUs, {size.gpus_per_worker:g} GPUs each)",
             *(f"  {name}: {value:.1f} s per episode" for name, value in plan.episode_s.items()),
-            f"  memory: base bank {plan.bank_bytes / 1e9:.2f} GB a node, shared; {plan.worker_bytes / 1e9:.1f} GB a "
-            "worker at its peak",
+            f"  memory: base bank {plan.bank_bytes / 1e9:.2f} GB a node, in files that workers share; "
+            f"{plan.worker_bytes / 1e9:.1f} GB a worker at its peak",
+            f"  {plan.memory_note()}",
             f"  time: {hours:.2f} hours ({steps}), on machines like this one with nothing else to do",
         ]
     )
@@ -96,7 +120,7 @@ def make_plan(experiment: Experiment, config: EvalConfig, cache_dir: Path) -> Pl
         n_episodes=len(experiment.episodes), size=size, episode_s=episode_s,
         preparation_s=preparation_seconds(experiment, cache_dir, int(places), gpu),
         bank_bytes=experiment.n_base * (experiment.novel.images[0].nbytes + 4 * features + activations),
-        worker_bytes=peak,
+        worker_bytes=peak, workers_here=min(size.workers, fitting.workers), limit_bytes=memory_limit(),
     )  # fmt: skip
 
 
@@ -150,12 +174,14 @@ def measure_worker(spec: WorkerSpec, episode: Episode) -> tuple[dict[str, float]
 
 
 def peak_bytes(pid: str = "self") -> int:
-    """Return the most memory that a process has held so far; off Linux that of this one, inherited peaks included."""
+    """Return the most memory that a process has held so far, without pages of files, which it shares and can lose.
+
+    Off Linux that of this process, pages of files and inherited peaks included.
+    """
     status = Path(f"/proc/{pid}/status")
     if status.exists():
-        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
-        assert found is not None
-        return int(found[1]) << 10
+        held = {name: int(kib) << 10 for name, kib in re.findall(r"(\w+):\s+(\d+) kB", status.read_text())}
+        return held["VmHWM"] - held["RssFile"]
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

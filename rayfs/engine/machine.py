@@ -27,15 +27,20 @@ def process_cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS if fields else 0.0
 
 
+def family(root: int) -> set[int]:
+    """Return a process and all its living descendants."""
+    parents = {int(path.name): _stat(int(path.name)) for path in _PROC.glob("[0-9]*")}
+    found, grew = {root}, True
+    while grew:
+        more = {pid for pid, fields in parents.items() if fields and int(fields[1]) in found} - found
+        found |= more
+        grew = bool(more)
+    return found
+
+
 def tree_cpu_s(root: int) -> float:
     """Return the processor seconds of a process and all its living descendants."""
-    parents = {int(path.name): _stat(int(path.name)) for path in _PROC.glob("[0-9]*")}
-    family, grew = {root}, True
-    while grew:
-        more = {pid for pid, fields in parents.items() if fields and int(fields[1]) in family} - family
-        family |= more
-        grew = bool(more)
-    return sum(process_cpu_s(pid) for pid in family)
+    return sum(process_cpu_s(pid) for pid in family(root))
 
 
 def machine_cpu_s() -> float:

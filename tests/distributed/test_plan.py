@@ -10,7 +10,7 @@ from rayfs.distributed.bank import ensure_bank
 from rayfs.distributed.eval_config import EvalConfig
 from rayfs.distributed.evaluate import missing_items, worker_spec
 from rayfs.distributed.experiment import Experiment
-from rayfs.distributed.plan import Plan, make_plan, peak_bytes
+from rayfs.distributed.plan import RAY_BYTES, Plan, make_plan, peak_bytes
 from rayfs.distributed.preparation import preparation_seconds
 from rayfs.distributed.runner import EpisodePool, PoolSize
 from rayfs.distributed.runtime import Resources
@@ -66,6 +66,23 @@ def test_what_the_cache_lacks_is_counted(experiment: Experiment, tmp_path: Path)
 def test_hours_are_of_whole_rounds_and_of_what_comes_before() -> None:
     plan = Plan(
         n_episodes=7, size=replace(ONE, workers=3), episode_s={"lr": 1.0, "label-halluc": 9.0},
-        preparation_s={"Ray's start": 15.0, "base bank": 5.0}, bank_bytes=0, worker_bytes=0,
+        preparation_s={"Ray's start": 15.0, "base bank": 5.0}, bank_bytes=0, worker_bytes=0, workers_here=3,
+        limit_bytes=0,
     )  # fmt: skip
     assert plan.seconds == 15 + 5 + 3 * (1 + 9)
+
+
+def test_a_plan_tells_what_fits_the_memory() -> None:
+    plan = Plan(
+        n_episodes=7, size=replace(ONE, workers=9), episode_s={}, preparation_s={}, bank_bytes=9_600_000_000,
+        worker_bytes=2_000_000_000, workers_here=3, limit_bytes=RAY_BYTES + 15_600_000_000,
+    )  # fmt: skip
+    assert plan.memory_note() == "all of it fits the 18.1 GB of this machine"
+    less = replace(plan, limit_bytes=plan.limit_bytes - 1)
+    assert less.memory_note().startswith(
+        "of the 18.1 GB of this machine 9.6 GB are left for the base bank: what does not"
+    )
+    short = replace(plan, limit_bytes=RAY_BYTES + 5_999_999_999)
+    assert short.memory_note() == "3 workers do not fit the 8.5 GB of this machine: use --workers 2"
+    shorter = replace(plan, limit_bytes=RAY_BYTES - 1)
+    assert shorter.memory_note().endswith("use smaller batches (--base-batch, --support-batch)")
