@@ -57,12 +57,14 @@ class Bench:
 
 def run_benchmark(config: BenchmarkConfig) -> int:
     """Measure what `config` asks for, print it, and write it where a folder is given."""
-    from rayfs.distributed import benchmark_scaling, benchmark_startup
+    from rayfs.distributed import benchmark_memory, benchmark_scaling, benchmark_startup
 
     if "startup" in config.measure:
         benchmark_startup.measure_startup(config)
     if "driver" in config.measure:
         benchmark_startup.measure_driver(config)
+    if "memory" in config.measure:
+        benchmark_memory.measure_memory(config)
     if not {"ratio", "scaling", "sweep"} & set(config.measure):
         return 0
     with TemporaryDirectory() as folder:
@@ -111,11 +113,11 @@ def prepare(config: BenchmarkConfig, cache_dir: Path, folder: Path) -> Bench:
         bank = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources, gpu)
         features, fingerprint = bank.path, bank.table.fingerprint
     methods: dict[str, MethodConfig] = {
-        precision: replace(part, precision=precision) for precision in config.precisions
+        precision: replace(part, precision=precision, execution=config.execution) for precision in config.precisions
     }
     compared = replace(part, steps=max(1, config.compared_steps))
     methods |= {f"compared {precision}": replace(compared, precision=precision) for precision in config.precisions}
-    methods["warm-up"] = replace(part, steps=1)
+    methods["warm-up"] = replace(part, steps=1, execution=config.execution)
     spec = WorkerSpec(
         cache_dir=str(cache_dir), base_fingerprint=fingerprint, features_path=str(features), activations={},
         novel_fingerprint=experiment.novel.fingerprint, backbone=experiment.backbone,

@@ -6,7 +6,7 @@ from typing import Literal
 
 from rayfs.errors import InputError
 
-Measure = Literal["ratio", "scaling", "sweep", "startup", "driver"]
+Measure = Literal["ratio", "scaling", "sweep", "startup", "driver", "memory"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,8 @@ class BenchmarkConfig:
     measure: tuple[Measure, ...] = ("ratio",)
     """ratio: the engine against the naive recipe. scaling: 1, 2, ... workers of the engine. sweep: an episode's cost
     against ways, shots, steps and base images. startup: seconds to the first episode of the main job. driver: the
-    driver's cost of an episode that does nothing."""
+    driver's cost of an episode that does nothing. memory: what processes hold while synthetic base images are banked
+    and sampled, on CPUs."""
     benchmark: str = "omniglot"
     """omniglot, cifar-fs, fc100 or folder."""
     data: str | None = None
@@ -54,13 +55,18 @@ class BenchmarkConfig:
     """Give the naive recipe the engine's memory allocator settings, too: the engine's own share of the ratio."""
     precisions: tuple[Literal["float32", "bf16"], ...] = ("float32", "bf16")
     """Of the engine; the naive recipe runs in float32."""
+    execution: Literal["eager", "graph", "compiled", "compiled-graph"] = "eager"
+    """How the engine's steps run, as in `jobs/label_halluc_eval.py`. Replayed steps want --whole: the first ones of an
+    episode are not replayed."""
     episodes: int = 10_000
     """Episodes of `driver`."""
+    images: int = 448_695
+    """Base images of `memory`; default: as many as tieredImageNet's base set has."""
     out: Path | None = None
     """Folder of the rows (Parquet) and the figure (SVG); default: printed only."""
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "measured_steps", "measured_batches", "episodes"):
+        for name in ("rounds", "measured_steps", "measured_batches", "episodes", "images"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected at least 1")
         for name in ("workers", "naive_threads", "steps"):
