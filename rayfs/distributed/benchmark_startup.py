@@ -122,13 +122,15 @@ def driver_cost(config: BenchmarkConfig, out: str, cache_dir: Path) -> Mapping[s
     drawing = time.process_time()
     experiment = build_experiment(EvalConfig(episodes=config.episodes, out=out), cache_dir)
     drawing = time.process_time() - drawing
-    workers = config.workers or max(1, int(cluster_resources().cpus))
-    size = PoolSize(workers=workers, cpus_per_worker=1, gpus_per_worker=0)
+    n_cpus = max(1, int(cluster_resources().cpus))
+    workers = config.workers or n_cpus
+    size = PoolSize(workers=workers, cpus_per_worker=min(1, n_cpus / workers), gpus_per_worker=0)
     bank = BaseBank(table=experiment.novel, features=experiment.novel.images, path=Path("none"))
     pool = EpisodePool(worker_spec(experiment, bank, {}, size, cache_dir), size, worker=TrivialWorker)
     with open_run(experiment, out, ["benchmark"]) as run, EpisodeLog(None) as log:
         items = missing_items(experiment, run.completed())
-        pool.run(items[:workers], lambda rows, done: None, lambda: None)  # until the workers are there
+        while pool.n_ready < workers:
+            pool.run(items[:1], lambda rows, done: None, lambda: None)
         wall_s, cpu_s = time.monotonic(), _driver_cpu_s()
         solve_items(experiment, run, items, pool, log)
         wall_s, cpu_s = time.monotonic() - wall_s, _driver_cpu_s() - cpu_s

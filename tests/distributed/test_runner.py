@@ -114,6 +114,22 @@ def test_a_lost_node_with_many_idle_workers_costs_an_episode_one_attempt(pool) -
     assert [(row.status, row.attempt) for row in rows] == [("ok", 2)]
 
 
+def test_what_finished_meanwhile_is_taken_at_once(pool, monkeypatch) -> None:
+    """One look at a time would be 16: 8 at workers that are prepared and 8 at episodes."""
+    looks: list[int] = []
+
+    def wait(references: list, num_returns: int, timeout: float) -> tuple[list, list]:
+        looks.append(num_returns)
+        return references[:num_returns], references[num_returns:]
+
+    monkeypatch.setattr(StandInRay, "wait", staticmethod(wait))
+    rows: list[Row] = []
+    made = pool([StandInActor(lambda call: "fine") for _ in range(8)])
+    made.run(items(8), lambda new, done: rows.extend(new), lambda: None)
+    assert sorted(row.episode for row in rows) == list(range(8)) and made.n_ready == 8
+    assert looks == [1, 8, 1, 8]
+
+
 def test_an_episode_that_kills_its_worker_each_time_is_given_up(pool, capsys) -> None:
     def poison(call: str) -> object:
         return ray.exceptions.ActorUnavailableError("gone", b"0" * 16) if call == "run" else "fine"
