@@ -40,26 +40,6 @@ def test_the_job_measures_both_sides_and_writes_rows_and_a_figure(tmp_path: Path
     assert driver["driver, processor ms"] > 0 and driver["bytes to a worker"] > 100
 
 
-@pytest.mark.ray
-def test_memory_is_measured_by_phase(tmp_path: Path) -> None:
-    command = [sys.executable, "jobs/benchmark.py", "--measure", "memory", "--backbone", "conv4-32"]
-    command += ["--images", "300", "--image-size", "28", "--rounds", "2", "--measured-steps", "1", "--workers", "2"]
-    environment = {**os.environ, "RAY_ADDRESS": "local", "RAYFS_CACHE": str(tmp_path / "cache")}
-    result = subprocess.run(
-        [*command, "--out", str(tmp_path)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "images and features are files of 0.00 GB, which 2 workers map" in result.stdout
-    rows = pq.read_table(tmp_path / "memory.parquet").to_pylist()
-    assert [(row["phase"], row["n_images"]) for row in rows] == [
-        ("bank", 300), ("features of conv4-32", 300), ("gathering, 1 of 2 workers", 300),
-        ("gathering, 2 of 2 workers", 600), ("2 episodes, 2 workers", 500),
-    ]  # fmt: skip
-    for row in rows:
-        assert row["limit_bytes"] > row["own_bytes"] > 200e6 and row["shm_bytes"] > 0 and row["seconds"] > 0
-    assert rows[-1]["own_bytes"] > 2 * rows[-1]["worker_own_bytes"] > 0 and "SamplingWorker" in rows[-1]["largest"]
-
-
 def test_help_is_quick_and_wrong_flags_are_refused() -> None:
     result = subprocess.run(
         [sys.executable, "jobs/benchmark.py", "--rounds", "0"], cwd=ROOT, capture_output=True, text=True
