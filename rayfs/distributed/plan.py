@@ -27,7 +27,6 @@ from rayfs.distributed.preparation import preparation_seconds
 from rayfs.distributed.runner import PoolSize
 from rayfs.distributed.runtime import Resources
 from rayfs.distributed.worker import EpisodeWorker, WorkerSpec
-from rayfs.engine.bank import save_features
 from rayfs.engine.host_memory import memory_limit
 from rayfs.errors import InputError
 from rayfs.evaluation.progress import duration
@@ -190,8 +189,8 @@ def _stand_in_spec(
     folder: Path,
 ) -> WorkerSpec:  # fmt: skip
     """Return a worker whose base images are the novel ones and whose features are zero: same shapes, no base bank."""
-    features = folder / "features.npy"
-    save_features(features, np.zeros((len(experiment.novel), n_features), dtype=np.float32))
+    features = folder / "features.npy"  # as activations: a file without content takes no room
+    np.lib.format.open_memmap(features, mode="w+", dtype=np.float32, shape=(len(experiment.novel), n_features))
     activations = {}
     for kept in kept_activations(methods):
         activations[kept] = str(folder / f"activations_{kept[0]}_{kept[1]}.npy")
