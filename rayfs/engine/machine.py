@@ -21,10 +21,14 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PROC = Path("/proc")
 
 
-def process_cpu_s(pid: int) -> float:
-    """Return the processor seconds of a process, all its threads; 0 if it has ended."""
+def process_cpu_s(pid: int, with_ended_children: bool = False) -> float:
+    """Return the processor seconds of a process, all its threads, as long as it lives.
+
+    Arguments:
+        with_ended_children: and of the children that it has waited for, theirs included.
+    """
     fields = _stat(pid)
-    return (int(fields[11]) + int(fields[12])) / _TICKS if fields else 0.0
+    return sum(map(int, fields[11 : 15 if with_ended_children else 13])) / _TICKS if fields else 0.0
 
 
 def family(root: int) -> set[int]:
@@ -39,8 +43,8 @@ def family(root: int) -> set[int]:
 
 
 def tree_cpu_s(root: int) -> float:
-    """Return the processor seconds of a process and all its living descendants."""
-    return sum(process_cpu_s(pid) for pid in family(root))
+    """Return the processor seconds of a process and all its descendants, living and ended."""
+    return sum(process_cpu_s(pid, with_ended_children=True) for pid in family(root))
 
 
 def machine_cpu_s() -> float:
