@@ -21,7 +21,7 @@ from rayfs.benchmarks.row_files import RowFile, arrange
 from rayfs.benchmarks.sources import EncodedImage, ParquetSource, Source, encoded_row, read_file
 from rayfs.benchmarks.tables import TableWriter, find_table, table_signature
 from rayfs.distributed.backbone_spec import BackboneSpec
-from rayfs.distributed.data_task import quiet_ray_data, run_data_task
+from rayfs.distributed.data_task import BLOCK_BYTES, run_data_task, set_up_ray_data
 from rayfs.distributed.disk import full_disk_is_wrong_input, refuse_full_disk
 from rayfs.distributed.runtime import Resources
 from rayfs.distributed.table_features import ensure_table_features, features_path
@@ -30,9 +30,6 @@ from rayfs.engine.bank import BaseBank, open_bank
 from rayfs.engine.features import BATCH, embed
 from rayfs.engine.progress import WorkProgress
 from rayfs.errors import InputError
-
-BLOCK_BYTES = 32 << 20
-"""Most bytes of decoded images in one block, so that several fit Ray's object store."""
 
 
 def ensure_bank(source: Source, spec: BackboneSpec, cache_dir: Path, resources: Resources, gpu: bool) -> BaseBank:
@@ -108,7 +105,7 @@ def _pipeline(source: Source, spec: BackboneSpec, n_actors: int, gpu: bool) -> I
     """Yield batches of image (n, S, S, C), key, class_name, feature (n, D) and error, in no particular order."""
     import ray.data
 
-    quiet_ray_data()
+    set_up_ray_data()
     if isinstance(source, ParquetSource):
         columns = [source.image_column, source.label_column]
         encoded = ray.data.read_parquet(list(source.paths), columns=columns, include_paths=True, num_cpus=0.25)

@@ -40,7 +40,7 @@ from rayfs.engine.bank import BaseBank
 from rayfs.engine.host_memory import Held, memory_limit, page_cache_bytes, tree_memory
 from rayfs.engine.machine import n_cores
 from rayfs.errors import InputError
-from rayfs.evaluation.table import aligned
+from rayfs.evaluation.table import NONE, aligned
 from rayfs.evaluation.timings import write_rows
 from rayfs.methods.base_rows import RowSampler
 from rayfs.methods.configs import LabelHallucConfig
@@ -63,6 +63,9 @@ SECOND_BACKBONE = "conv4-32"
 """Its features are made of the finished table, as for every backbone after the first."""
 
 SAMPLE_S = 0.5
+
+LEAST_S = 1.0
+"""Shorter phases have no speed: nothing was left to do, or not enough."""
 
 
 @dataclass(kw_only=True)
@@ -206,7 +209,7 @@ def looked_at(name: str, n_images: int, phases: list[Phase]) -> Iterator[None]:
 def memory_table(phases: Sequence[Phase], bank: BaseBank, n_workers: int) -> str:
     """Return what was seen, and what it says of the files."""
     header = [
-        "GB at its most", "s", "images/s", "processes'\nown", "object\nstore", "files\nmapped", "page\ncache",
+        "GB, at the most", "s", "images/s", "processes'\nown", "object\nstore", "files\nmapped", "page\ncache",
         "a worker's\nown", "a worker\nmaps",
     ]  # fmt: skip
 
@@ -216,8 +219,8 @@ def memory_table(phases: Sequence[Phase], bank: BaseBank, n_workers: int) -> str
             one.worker_mapped_bytes,
         )  # fmt: skip
         return [
-            one.phase, f"{one.seconds:.1f}", f"{one.n_images / one.seconds:,.0f}",
-            *(f"{n_bytes / 1e9:.2f}" if n_bytes else "–" for n_bytes in held),
+            one.phase, f"{one.seconds:.1f}", f"{one.n_images / one.seconds:,.0f}" if one.seconds > LEAST_S else NONE,
+            *(f"{n_bytes / 1e9:.2f}" if n_bytes else NONE for n_bytes in held),
         ]  # fmt: skip
 
     files = (bank.table.images.nbytes + bank.features.nbytes) / 1e9

@@ -43,12 +43,17 @@ def run_data_task(build: Callable[..., Iterator[int]], arguments: tuple[Any, ...
     print(progress.line(), flush=True)
 
 
-def quiet_ray_data() -> None:
-    """Set up Ray Data in this process: no bars, no reports, no endless waiting."""
+BLOCK_BYTES = 32 << 20
+"""About as large Ray Data makes blocks: many fit Ray's object store, where four of its default of 128 MB fill it."""
+
+
+def set_up_ray_data() -> None:
+    """Set up Ray Data in this process: no bars, no reports, no endless waiting, blocks of `BLOCK_BYTES`."""
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # it reports every execution at length
     context = ray.data.DataContext.get_current()
+    context.target_max_block_size = BLOCK_BYTES
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = NO_PROGRESS_S

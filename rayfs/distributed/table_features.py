@@ -13,7 +13,7 @@ import torch
 from rayfs.backbones.registry import n_features
 from rayfs.benchmarks.tables import ImageTable, open_table
 from rayfs.distributed.backbone_spec import BackboneSpec
-from rayfs.distributed.data_task import quiet_ray_data, run_data_task
+from rayfs.distributed.data_task import run_data_task, set_up_ray_data
 from rayfs.distributed.disk import refuse_full_disk
 from rayfs.distributed.runtime import Resources
 from rayfs.durable_files import written_durably
@@ -71,7 +71,7 @@ def _build(
     """Write the features of a table to `path`; yields the number of images after each block."""
     import ray.data
 
-    quiet_ray_data()
+    set_up_ray_data()
     n_rows = len(open_table(cache_dir, fingerprint))
     count = n_ranges(n_rows)
     embedded = ray.data.range(count, override_num_blocks=min(count, MAX_BLOCKS)).map_batches(
