@@ -6,7 +6,6 @@ before the capture are real steps, too: nothing is run for warming up alone, and
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,8 +17,9 @@ EAGER_STEPS = 3
 """Before the capture: they fill caches, choose algorithms and make the buffers of the optimiser."""
 
 _streams: dict[torch.device, torch.cuda.Stream] = {}
-_pools: dict[torch.device, Any] = {}
-"""One stream and one memory pool a device: the graph of the next episode reuses the memory of this one's."""
+_pools: dict[torch.device, torch.cuda.MemPool] = {}
+"""One stream and one memory pool a device: the graph of the next episode reuses the memory of this one's, as the pool
+outlives both."""
 
 
 class RepeatedStep:
@@ -58,9 +58,10 @@ class RepeatedStep:
         graph = torch.cuda.CUDAGraph()
         for generator in self._generators:
             graph.register_generator_state(generator)
-        pool = _pools.setdefault(self._device, torch.cuda.graph_pool_handle())
+        if self._device not in _pools:
+            _pools[self._device] = torch.cuda.MemPool()
         torch.cuda.synchronize(self._device)
-        graph.capture_begin(pool, capture_error_mode="thread_local")
+        graph.capture_begin(_pools[self._device].id, capture_error_mode="thread_local")
         try:
             with timed_by(None):
                 self._result = self._function()
@@ -81,7 +82,9 @@ def replayable(device: torch.device, captured: bool) -> Iterator[None]:
         return
     if device.type != "cuda":
         raise InputError(f"a step cannot be captured on '{device.type}', only on a GPU; use --execution eager")
-    stream = _streams.setdefault(device, torch.cuda.Stream(device))
+    if device not in _streams:
+        _streams[device] = torch.cuda.Stream(device)
+    stream = _streams[device]
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):
         yield
