@@ -102,20 +102,24 @@ def _build(
 
 
 def _pipeline(source: Source, spec: BackboneSpec, n_actors: int, gpu: bool) -> Iterator[dict[str, np.ndarray]]:
-    """Yield batches of image (n, S, S, C), key, class_name, feature (n, D) and error, in no particular order."""
+    """Yield batches of image (n, S, S, C), key, class_name, feature (n, D) and error, in no particular order.
+
+    No more tasks decode at once than there are CPUs: else they fill Ray's object store while the actors work.
+    """
     import ray.data
 
-    set_up_ray_data()
+    n_decoders = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    pixel_bytes = spec.image_size**2 * spec.channels
+    set_up_ray_data(block_bytes=pixel_bytes * max(BATCH, BLOCK_BYTES // pixel_bytes // BATCH * BATCH))  # whole batches
     if isinstance(source, ParquetSource):
         columns = [source.image_column, source.label_column]
         encoded = ray.data.read_parquet(list(source.paths), columns=columns, include_paths=True, num_cpus=0.25)
     else:
         encoded = ray.data.from_items([{"path": path, "class_name": name} for path, name in source.files])
-    rows_per_block = max(16, min(1024, BLOCK_BYTES // (spec.image_size**2 * spec.channels)))
     # Another share of a CPU than the actors': else Ray Data fuses decoding into them, and GPUs wait for it.
     decoded = encoded.map_batches(
-        Decoder(source, spec.channels, spec.image_size), batch_size=rows_per_block, batch_format="numpy", num_cpus=0.25,
-        compute=ray.data.TaskPoolStrategy(),
+        Decoder(source, spec.channels, spec.image_size), batch_size=BATCH, batch_format="numpy", num_cpus=0.25,
+        compute=ray.data.TaskPoolStrategy(size=n_decoders),
     )  # fmt: skip
     embedded = decoded.map_batches(
         Embedder, fn_constructor_args=(spec, gpu), batch_size=BATCH, batch_format="numpy", num_cpus=0.5,

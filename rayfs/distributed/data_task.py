@@ -43,17 +43,18 @@ def run_data_task(build: Callable[..., Iterator[int]], arguments: tuple[Any, ...
     print(progress.line(), flush=True)
 
 
-BLOCK_BYTES = 32 << 20
-"""About as large Ray Data makes blocks: many fit Ray's object store, where four of its default of 128 MB fill it."""
+BLOCK_BYTES = 16 << 20
+"""About as large Ray Data makes blocks: many fit Ray's object store. Four of its default of 128 MB fill that of a local
+cluster, so that whatever comes next is written to the disk and read again."""
 
 
-def set_up_ray_data() -> None:
-    """Set up Ray Data in this process: no bars, no reports, no endless waiting, blocks of `BLOCK_BYTES`."""
+def set_up_ray_data(block_bytes: int = BLOCK_BYTES) -> None:
+    """Set up Ray Data in this process: no bars, no reports, no endless waiting, blocks of about `block_bytes`."""
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # it reports every execution at length
     context = ray.data.DataContext.get_current()
-    context.target_max_block_size = BLOCK_BYTES
+    context.target_max_block_size = block_bytes
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = NO_PROGRESS_S
