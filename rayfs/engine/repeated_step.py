@@ -6,6 +6,7 @@ before the capture are real steps, too: nothing is run for warming up alone, and
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,8 +61,9 @@ class RepeatedStep:
             graph.register_generator_state(generator)
         if self._device not in _pools:
             _pools[self._device] = torch.cuda.MemPool()
+        pool: Any = _pools[self._device].id  # torch's own annotation of a handle names a private type
         torch.cuda.synchronize(self._device)
-        graph.capture_begin(_pools[self._device].id, capture_error_mode="thread_local")
+        graph.capture_begin(pool, capture_error_mode="thread_local")
         try:
             with timed_by(None):
                 self._result = self._function()

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rayfs.benchmarks.row_files import gather
+
 RESIDENT_SHARE = 0.25
 """Of the free memory of a GPU: larger arrays stay on the host."""
 
@@ -49,11 +51,11 @@ class RowInput:
             self._turn = 1 - self._turn
             staging, copied = self._pinned[self._turn], self._copied[self._turn]
             copied.synchronize()  # two steps ago; the GPU has long read it
-            np.take(self._array, rows, axis=0, out=staging.numpy())
+            gather(self._array, rows, out=staging.numpy())
             self._value.copy_(staging, non_blocking=True)
             copied.record()
         else:
-            self._value = torch.from_numpy(self._array[rows])
+            self._value = torch.from_numpy(gather(self._array, rows))
 
     def read(self) -> Tensor:
         """Return (n, ...) on the device."""

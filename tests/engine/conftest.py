@@ -15,6 +15,6 @@ def table(tmp_path: Path) -> ImageTable:
     writer.add(
         draw.integers(0, 256, (10, 8, 8, 1), dtype=np.uint8),
         ["a"] * 5 + ["b"] * 5,
-        [bytes([i]) for i in range(10)],
+        [bytes([i]) * 16 for i in range(10)],
     )
     return writer.finish("random")[0]

@@ -27,7 +27,7 @@ def table_of(n_rows: int, cache_dir: Path) -> ImageTable:
     """Return one class of `n_rows` random images; a longer table begins with the rows of a shorter one."""
     images = np.random.default_rng(0).integers(0, 256, (N_ROWS, 16, 16, 1), dtype=np.uint8)
     writer = TableWriter(cache_dir, channels=1, image_size=16)
-    writer.add(images[:n_rows], ["a"] * n_rows, [i.to_bytes(2, "big") for i in range(n_rows)])
+    writer.add(images[:n_rows], ["a"] * n_rows, [i.to_bytes(16, "big") for i in range(n_rows)])
     return writer.finish(f"{n_rows}")[0]
 
 

@@ -270,7 +270,7 @@ def hostile(tmp_path: Path) -> ImageTable:
     noise = np.random.default_rng(0)
     for name in (HOSTILE, "a$b$c_%#~\\", "\udcff broken \x07", "漢字" * 40):
         for i in range(8):
-            writer.add(noise.integers(0, 256, (1, 50, 50, 3), dtype=np.uint8), [name], [bytes([i])])
+            writer.add(noise.integers(0, 256, (1, 50, 50, 3), dtype=np.uint8), [name], [bytes([i]) * 16])
     return writer.finish("hostile")[0]
 
 

@@ -29,7 +29,7 @@ def hostile_table(cache_dir: Path) -> ImageTable:
     noise = np.random.default_rng(0)
     for i, name in enumerate(HOSTILE[:4]):
         pixels = noise.integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
-        writer.add(pixels, [name] * 8, [bytes([i, j]) for j in range(8)])
+        writer.add(pixels, [name] * 8, [bytes([i, j]) * 8 for j in range(8)])
     return writer.finish("hostile")[0]
 
 

@@ -59,7 +59,7 @@ def make_blobs(tmp_path_factory: pytest.TempPathFactory, make_world) -> Callable
             mosaic = draw.integers(20, 236, (4, 4, channels)).repeat(4, axis=0).repeat(4, axis=1)
             for i in range(12):
                 pixels = np.clip(mosaic + draw.normal(0, 8, mosaic.shape), 0, 255)
-                writer.add(pixels.astype(np.uint8)[None], [f"class {c}"], [bytes([c, i])])
+                writer.add(pixels.astype(np.uint8)[None], [f"class {c}"], [bytes([c, i]) * 8])
         table = writer.finish("blobs")[0]
         return table, make_world(table, Mosaic(channels), Augmentation(crop_padding=1))
 
