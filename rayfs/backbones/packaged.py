@@ -29,7 +29,7 @@ class PackagedCheckpoint:
         return max(row["validation_accuracy"] for row in self.metadata["curve"])
 
     def fits(self, backbone: str, benchmark: str, channels: int, image_size: int) -> bool:
-        """Return whether it was trained with this backbone on all base classes of this benchmark, at this size."""
+        """Return whether it was trained with this backbone, at this size, on this benchmark with no class left out."""
         wanted = {"backbone": backbone, "benchmark": benchmark, "channels": channels, "image_size": image_size}
         return all(self.metadata[name] == value for name, value in wanted.items()) and "left_out" not in self.metadata
 

@@ -68,6 +68,8 @@ def arrange(path: Path, order: np.ndarray) -> None:
         cycle = [start]  # row cycle[i] becomes row cycle[i + 1]; the last one becomes the first
         while (following := int(order[cycle[-1]])) != start:
             cycle.append(following)
+        if len(cycle) == 1:
+            continue
         arranged[cycle] = True
         first = array[start].copy()
         for at in range(0, len(cycle) - 1, _ROWS):
@@ -84,7 +86,11 @@ def gather(array: np.ndarray, rows: np.ndarray, out: np.ndarray | None = None) -
     """
     if isinstance(array, np.memmap) and array.flags.c_contiguous and array.nbytes >= ANNOUNCED_BYTES:
         _announce(array, rows)
-    return array[rows] if out is None else np.take(array, rows, axis=0, out=out)
+    if out is None:
+        return array[rows]
+    if len(rows) and not 0 <= rows.min() <= rows.max() < len(array):
+        raise IndexError(f"rows {rows.min()} to {rows.max()} of an array of {len(array)}")
+    return np.take(array, rows, axis=0, out=out, mode="clip")  # the other mode would fill a buffer first
 
 
 def _announce(array: np.memmap, rows: np.ndarray) -> None:

@@ -121,7 +121,8 @@ def prepare(config: BenchmarkConfig, cache_dir: Path, folder: Path) -> Bench:
     spec = WorkerSpec(
         cache_dir=str(cache_dir), base_fingerprint=fingerprint, features_path=str(features), activations={},
         novel_fingerprint=experiment.novel.fingerprint, backbone=experiment.backbone,
-        augmentation=benchmark.augmentation, protocol=experiment.protocol, methods=methods, n_threads=1, gpu=gpu,
+        augmentation=benchmark.augmentation, protocol=experiment.protocol, methods=methods, n_threads=1,
+        gpus=size.gpus_per_worker,
     )  # fmt: skip
     return Bench(
         config=config, experiment=experiment, whole=whole, part=part, size=size, spec=spec,

@@ -56,8 +56,7 @@ class BenchmarkConfig:
     precisions: tuple[Literal["float32", "bf16"], ...] = ("float32", "bf16")
     """Of the engine; the naive recipe runs in float32."""
     execution: Literal["eager", "graph", "compiled", "compiled-graph"] = "eager"
-    """How the engine's steps run, as in `jobs/label_halluc_eval.py`. Replayed steps want --whole: the first ones of an
-    episode are not replayed."""
+    """How the engine's steps run, as in `jobs/label_halluc_eval.py`; graph needs --whole."""
     episodes: int = 10_000
     """Episodes of `driver`."""
     images: int = 448_695
@@ -76,6 +75,11 @@ class BenchmarkConfig:
         for name in ("compared_steps", "naive_loaders"):
             if getattr(self, name) < 0:
                 raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected 0 or more")
+        if "graph" in self.execution and (not self.whole or "sweep" in self.measure):
+            raise InputError(
+                f"--execution is {self.execution}: the first steps of an episode are not replayed, so that it cannot "
+                "be composed from a few; add --whole, and leave out --measure sweep"
+            )
         for name in ("measure", "precisions"):
             value = getattr(self, name)
             if not value or len(set(value)) < len(value):

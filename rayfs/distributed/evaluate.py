@@ -214,7 +214,7 @@ def worker_spec(
         protocol=experiment.protocol,
         methods=dict(experiment.methods),
         n_threads=int(size.cpus_per_worker),
-        gpu=size.gpus_per_worker > 0,
+        gpus=size.gpus_per_worker,
     )
 
 

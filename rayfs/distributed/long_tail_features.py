@@ -12,8 +12,9 @@ from torch import Tensor
 from rayfs.backbones.checkpoints import load_checkpoint, read_heads
 from rayfs.backbones.packaged import find_checkpoint
 from rayfs.benchmarks.registry import Benchmark, open_benchmark
-from rayfs.benchmarks.tables import ImageTable, load_table
+from rayfs.benchmarks.tables import ImageTable, find_table, load_table, table_signature
 from rayfs.distributed.backbone_spec import BackboneSpec
+from rayfs.distributed.disk import refuse_full_disk
 from rayfs.distributed.embedding_eval import choose_device
 from rayfs.distributed.evaluate import sigterm_as_interrupt
 from rayfs.distributed.experiment import packaged_checkpoint, stage_backbone
@@ -162,9 +163,12 @@ def seen_classes(path: Path, metadata: Mapping[str, Any], images: LongTailImages
             f"{images.benchmark.name}{f' (first: {unknown[0]!r})' if unknown else ''}; is its sidecar its own?"
         )
     source = images.benchmark.source("base", images.cache_dir).only(names)
-    part = load_table(
-        source, images.cache_dir, channels=images.benchmark.channels, image_size=images.benchmark.image_size
-    )
+    shape = {"channels": images.benchmark.channels, "image_size": images.benchmark.image_size}
+    if find_table(images.cache_dir, table_signature(source, **shape)) is None:
+        n_bytes = base.images[0].nbytes * int(base.class_counts()[np.isin(base.class_names, names)].sum())
+        refuse_full_disk(images.cache_dir, n_bytes, f"the images of the {len(names)} seen classes, decoded,")
+        print(f"decoding the images of the {len(names)} seen classes: are they those of {path}?", flush=True)
+    part = load_table(source, images.cache_dir, **shape)
     if part.fingerprint != trained:
         raise other
     return torch.tensor([name in part.class_names for name in base.class_names])

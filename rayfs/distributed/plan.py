@@ -28,6 +28,7 @@ from rayfs.distributed.runner import PoolSize
 from rayfs.distributed.runtime import Resources
 from rayfs.distributed.worker import EpisodeWorker, WorkerSpec
 from rayfs.engine.host_memory import memory_limit
+from rayfs.engine.repeated_step import EAGER_STEPS
 from rayfs.errors import InputError
 from rayfs.evaluation.progress import duration
 from rayfs.methods.configs import AssoAlignConfig, BaseFinetuneConfig, FinetuneConfig, MethodConfig
@@ -129,11 +130,13 @@ def _measure(experiment: Experiment, size: PoolSize, n_features: int, cache_dir:
     In a process of its own, as workers are. Few steps are done, and scaled up to the configured number.
     """
     methods = dict(experiment.methods)
-    few, n_steps = {}, {}
+    left = {}
     for name, config in experiment.methods.items():
         if isinstance(config, FinetuneConfig):
-            n_steps[name], few[name] = config.steps, min(config.steps, 1 + TIMED_STEPS)
-            methods[name], methods[f"{name} {MORE}"] = replace(config, steps=1), replace(config, steps=few[name])
+            first = min(config.steps, 1 + EAGER_STEPS if "graph" in config.execution else 1)  # with the capture
+            more = min(config.steps, first + TIMED_STEPS)
+            left[name] = (config.steps - first) / max(1, more - first)
+            methods[name], methods[f"{name} {MORE}"] = replace(config, steps=first), replace(config, steps=more)
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, get_context("spawn")) as process:
         spec = _stand_in_spec(experiment, methods, size, n_features, cache_dir, Path(folder))
         try:
@@ -143,9 +146,8 @@ def _measure(experiment: Experiment, size: PoolSize, n_features: int, cache_dir:
                 "a worker with these settings dies on this machine, most likely for want of memory; use smaller "
                 "batches (--base-batch, --support-batch)"
             ) from None
-    for name, n_few in few.items():
-        per_step = max(0.0, seconds[f"{name} {MORE}"] - seconds[name]) / max(1, n_few - 1)
-        seconds[name] += per_step * (n_steps[name] - 1)
+    for name, n_times in left.items():
+        seconds[name] += n_times * max(0.0, seconds[f"{name} {MORE}"] - seconds[name])
     return {name: seconds[name] for name in experiment.methods}, peak
 
 
@@ -206,5 +208,5 @@ def _stand_in_spec(
         cache_dir=str(cache_dir), base_fingerprint=experiment.novel.fingerprint, features_path=str(features),
         activations=activations, novel_fingerprint=experiment.novel.fingerprint, backbone=experiment.backbone,
         augmentation=experiment.benchmark.augmentation, protocol=experiment.protocol, methods=fitting,
-        n_threads=int(size.cpus_per_worker), gpu=size.gpus_per_worker > 0,
+        n_threads=int(size.cpus_per_worker), gpus=size.gpus_per_worker,
     )  # fmt: skip

@@ -17,7 +17,14 @@ from rayfs.benchmarks.tables import cache_folder
 from rayfs.command_line import EXIT_FAILED, EXIT_OK
 from rayfs.distributed.activations import ensure_activations
 from rayfs.distributed.bank import ensure_bank
-from rayfs.distributed.evaluate import Execution, evaluate, pool_size, sigterm_as_interrupt, worker_spec
+from rayfs.distributed.evaluate import (
+    Execution,
+    evaluate,
+    pool_size,
+    refuse_graphs_on_cpus,
+    sigterm_as_interrupt,
+    worker_spec,
+)
 from rayfs.distributed.experiment import Experiment, check_base_batch, session_information
 from rayfs.distributed.label_halluc_eval import build_experiment, describe, method_identities
 from rayfs.distributed.nodes import wait_for_nodes
@@ -164,6 +171,7 @@ class Search:
 
     def _course(self, size: PoolSize, done: Mapping[str, Done]) -> Course:
         experiment, resources, gpu = self._experiment, cluster_resources(), size.gpus_per_worker > 0
+        refuse_graphs_on_cpus(self._plan.proposed, size)
         bank = ensure_bank(experiment.base, experiment.backbone, self._cache_dir, resources, gpu)
         self._run.confirm("base_table", bank.table.fingerprint)
         activations = ensure_activations(

@@ -3,6 +3,7 @@
 import os
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from rayfs.benchmarks.episodes import Episode, Protocol
 from rayfs.benchmarks.tables import ImageTable, open_table
 from rayfs.distributed.backbone_spec import BackboneSpec
 from rayfs.distributed.metrics import GpuMemory
-from rayfs.engine.bank import open_bank
+from rayfs.engine.bank import BaseBank, open_bank
 from rayfs.engine.process import configure_process
 from rayfs.engine.stages import stage
 from rayfs.errors import InputError
 from rayfs.evaluation.rows import Row
 from rayfs.hashing import stable_hash
+from rayfs.methods.configs import FeatureDistillConfig
 from rayfs.methods.method import Task, World
 from rayfs.methods.registry import MethodConfig, create_method
 from rayfs.randomness import EpisodeRandomness
@@ -41,7 +43,13 @@ class WorkerSpec:
     protocol: Protocol
     methods: dict[str, MethodConfig]
     n_threads: int
-    gpu: bool
+    gpus: float
+    """Of a worker; 0: none, less than 1: several workers share one."""
+
+    @property
+    def gpu(self) -> bool:
+        """Whether episodes are solved on a GPU."""
+        return self.gpus > 0
 
 
 class EpisodeWorker:
@@ -69,9 +77,11 @@ class EpisodeWorker:
         self._gpu_memory = GpuMemory(device)
         cache_dir = Path(spec.cache_dir)
         self._novel = open_table(cache_dir, spec.novel_fingerprint)
+        bank = open_bank(cache_dir, spec.base_fingerprint, Path(spec.features_path)).on(device, min(1.0, spec.gpus))
+        refuse_features_on_the_host(spec.methods, bank, device)
         self._world = World(
             backbone=spec.backbone.load(device),
-            bank=open_bank(cache_dir, spec.base_fingerprint, Path(spec.features_path)).on(device),
+            bank=bank,
             augmentation=spec.augmentation,
             mean=spec.backbone.mean,
             std=spec.backbone.std,
@@ -117,6 +127,17 @@ class EpisodeWorker:
             joint_base_accuracy=float((joint.base_predictions == joint.base_labels).double().mean()) if joint else None,
             seconds=time.perf_counter() - started, error="", **known,
         )  # fmt: skip
+
+
+def refuse_features_on_the_host(methods: Mapping[str, MethodConfig], bank: BaseBank, device: torch.device) -> None:
+    """Refuse steps that a GPU replays and that read base features, where the GPU has no room for these."""
+    for name, config in methods.items():
+        reads = isinstance(config, FeatureDistillConfig) and "graph" in config.execution
+        if device.type == "cuda" and reads and bank.device_features is None:
+            raise InputError(
+                f"{name} reads base features in steps that are replayed, but their {bank.features.nbytes / 1e9:.1f} GB "
+                "take too much of the GPU to stay there; give it --execution eager, or fewer workers a GPU"
+            )
 
 
 def make_task(novel: ImageTable, episode: Episode) -> Task:

@@ -16,7 +16,7 @@ from rayfs.benchmarks.tables import ImageTable, open_table
 from rayfs.cache import touch
 from rayfs.durable_files import written_durably
 from rayfs.engine.features import embed
-from rayfs.engine.row_input import RowInput, resident
+from rayfs.engine.row_input import RowInput, resident, resident_bytes
 from rayfs.engine.table_views import RANGE, TableViews
 from rayfs.errors import InputError
 from rayfs.hashing import stable_hash
@@ -40,11 +40,18 @@ class BaseBank:
     device_images: torch.Tensor | None = None
     device_features: torch.Tensor | None = None
 
-    def on(self, device: torch.device) -> "BaseBank":
-        """Return this bank with copies on a GPU of what fits there; on the CPU nothing is copied."""
-        return replace(
-            self, device_images=resident(self.table.images, device), device_features=resident(self.features, device)
-        )
+    def on(self, device: torch.device, share: float = 1.0) -> "BaseBank":
+        """Return this bank with copies on a GPU of what has room there; on the CPU nothing is copied.
+
+        Arguments:
+            share: of the GPU that this process has, 0 to 1.
+        """
+        n_bytes = resident_bytes(device, share)
+        if n_bytes == 0:
+            return self
+        features = resident(self.features, device, n_bytes)
+        images = resident(self.table.images, device, n_bytes - (0 if features is None else self.features.nbytes))
+        return replace(self, device_images=images, device_features=features)
 
     def image_input(self, device: torch.device, n: int) -> RowInput:
         """Return what gets n images (n, H, W, C) uint8 a step onto `device`."""

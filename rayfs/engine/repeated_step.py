@@ -6,7 +6,6 @@ before the capture are real steps, too: nothing is run for warming up alone, and
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,9 +17,7 @@ EAGER_STEPS = 3
 """Before the capture: they fill caches, choose algorithms and make the buffers of the optimiser."""
 
 _streams: dict[torch.device, torch.cuda.Stream] = {}
-_pools: dict[torch.device, torch.cuda.MemPool] = {}
-"""One stream and one memory pool a device: the graph of the next episode reuses the memory of this one's, as the pool
-outlives both."""
+"""One a device, that steps are captured on."""
 
 
 class RepeatedStep:
@@ -47,29 +44,26 @@ class RepeatedStep:
         if not self._captured or self._n_eager < EAGER_STEPS:
             self._n_eager += 1
             return self._function()
-        if self._graph is None:
-            self._capture()
-            assert self._graph is not None
         with stage(REPLAY):
+            if self._graph is None:
+                self._graph = self._capture()
             self._graph.replay()
         return self._result.clone()
 
-    def _capture(self) -> None:
-        """Record the step; nothing of it is run."""
+    def _capture(self) -> torch.cuda.CUDAGraph:
+        """Record the step; nothing of it is run. The graph has memory of its own, and as much as eager steps have."""
         graph = torch.cuda.CUDAGraph()
         for generator in self._generators:
             graph.register_generator_state(generator)
-        if self._device not in _pools:
-            _pools[self._device] = torch.cuda.MemPool()
-        pool: Any = _pools[self._device].id  # torch's own annotation of a handle names a private type
         torch.cuda.synchronize(self._device)
-        graph.capture_begin(pool, capture_error_mode="thread_local")
+        torch.cuda.empty_cache()  # no memory is given back while a graph is captured
+        graph.capture_begin(capture_error_mode="thread_local")
         try:
             with timed_by(None):
                 self._result = self._function()
         finally:
             graph.capture_end()
-        self._graph = graph
+        return graph
 
 
 @contextmanager
@@ -88,6 +82,8 @@ def replayable(device: torch.device, captured: bool) -> Iterator[None]:
         _streams[device] = torch.cuda.Stream(device)
     stream = _streams[device]
     stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
-        yield
-    torch.cuda.current_stream(device).wait_stream(stream)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        torch.cuda.current_stream(device).wait_stream(stream)

@@ -63,12 +63,16 @@ class Batches:
         self._rows, self._chosen = IndexInput(b, world.device), IndexInput(n_support, world.device)
         self.generator = randomness.generator("finetuning views", world.device)
         """On the device; makes the views."""
-        views = KeptViews if config.frozen_views else FreshViews
-        self._views = views(images, world, randomness, config, self.generator, b, n_support)
+        self._views: FreshViews | KeptViews = (
+            KeptViews(images, world, randomness, config, self.generator, b, n_support)
+            if config.frozen_views
+            else FreshViews(images, world, self.generator, b)
+        )
 
     def load(self) -> None:
         """Draw what the next step is about, and put it where the step finds it."""
-        rows = torch.from_numpy(self._base_rows[self._base_sampler.draw().numpy()]) if self._b else torch.empty(0)
+        drawn = self._base_sampler.draw().numpy() if self._b else np.empty(0, dtype=np.int64)
+        rows = torch.from_numpy(self._base_rows[drawn])
         chosen = torch.arange(len(self._labels)) if self._all_support else self._support_sampler.draw()
         with stage("augmentation"):
             if self._b:
@@ -81,7 +85,7 @@ class Batches:
         """Return the batch that was loaded last; its views are new ones every time."""
         chosen = slice(None) if self._all_support else self._chosen.read()
         with stage("augmentation"):
-            base_x = self._views.base() if self._b else torch.empty(0, device=self._labels.device)
+            base_x = self._views.base(self._rows.read()) if self._b else torch.empty(0, device=self._labels.device)
             support_x = self._views.support(chosen)
         return Batch(
             support_x=support_x, support_labels=self._labels[chosen], base_rows=self._rows.read(), base_x=base_x
@@ -91,10 +95,7 @@ class Batches:
 class FreshViews:
     """Makes a new view of each image whenever it is asked."""
 
-    def __init__(
-        self, images: Tensor, world: World, randomness: EpisodeRandomness, config: FinetuneConfig,
-        generator: torch.Generator, b: int, n_support: int,
-    ) -> None:  # fmt: skip
+    def __init__(self, images: Tensor, world: World, generator: torch.Generator, b: int) -> None:
         self._images, self._world, self._generator = images, world, generator
         self._base = world.bank.image_input(world.device, b) if b else None
 
@@ -103,10 +104,10 @@ class FreshViews:
         if self._base is not None:
             self._base.load(rows.numpy())
 
-    def base(self) -> Tensor:
-        """Return views of the base images that were loaded."""
+    def base(self, rows: Tensor) -> Tensor:
+        """Return views of the base images that were loaded, `rows` (B,) on the device."""
         assert self._base is not None
-        return self._world.views(self._base.read(), self._generator)
+        return self._world.views(self._base.read(rows), self._generator)
 
     def support(self, chosen: slice | Tensor) -> Tensor:
         """Return views of support images."""
@@ -143,10 +144,10 @@ class KeptViews:
             self._base.load((rows * self._n_views + self._drawn(len(rows))).numpy())
         self._support_views.load(self._drawn(len(chosen)))
 
-    def base(self) -> Tensor:
-        """Return activations of the base images that were loaded."""
+    def base(self, rows: Tensor) -> Tensor:
+        """Return activations of the base images that were loaded, `rows` (B,) on the device."""
         assert self._base is not None
-        return self._base.read().float()
+        return self._base.read(rows).float()
 
     def support(self, chosen: slice | Tensor) -> Tensor:
         """Return activations of support images."""

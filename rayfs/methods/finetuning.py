@@ -33,6 +33,10 @@ BaseLoss = Callable[[Batch, Tensor, nn.Module], Tensor]
 """Loss of base images, without its weight, from the batch, the network's features (B, D) of them, and the head."""
 
 
+COMPILED_VARIANTS = 64
+"""Shapes and modes of a part of the network that a worker compiles."""
+
+
 def finetune(
     task: Task,
     world: World,
@@ -91,7 +95,16 @@ def take_steps(
 
 
 def compiled(backbone: nn.Module) -> nn.Module:
-    """Return `backbone` compiled by TorchInductor, its parameters shared; once a process, for all later copies, too."""
+    """Return `backbone` compiled by TorchInductor, its parameters shared; once a process, for all later copies, too.
+
+    Every shape of its inputs, and every mode, is compiled apart. Beyond its limit of them PyTorch would go on without
+    compiling, and tell nobody; here that fails.
+    """
+    import torch._dynamo  # takes a second, which only compiled steps are to pay
+
+    torch._dynamo.config.recompile_limit = COMPILED_VARIANTS
+    torch._dynamo.config.accumulated_recompile_limit = 16 * COMPILED_VARIANTS
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
     module = torch.compile(backbone, dynamic=False)
     assert isinstance(module, nn.Module)
     return module

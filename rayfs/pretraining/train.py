@@ -20,7 +20,7 @@ from rayfs.benchmarks.augmentation import normalize, plain_view
 from rayfs.benchmarks.registry import Benchmark
 from rayfs.benchmarks.tables import ImageTable
 from rayfs.engine.bank import embed_table
-from rayfs.engine.row_input import resident
+from rayfs.engine.row_input import resident, resident_bytes
 from rayfs.errors import InputError
 from rayfs.pretraining.config import PretrainConfig
 from rayfs.pretraining.objective import Networks, Objective
@@ -254,7 +254,7 @@ def image_reader(table: ImageTable, device: torch.device) -> Callable[[Tensor], 
 
     A GPU keeps the whole table where it has room for it.
     """
-    on_device = resident(table.images, device)
+    on_device = resident(table.images, device, resident_bytes(device))
     if on_device is not None:
         return lambda rows: on_device[rows]
     return lambda rows: table.take(rows.cpu().numpy()).to(device)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from rayfs.benchmarks.row_files import gather
 from rayfs.engine.bank import open_bank, save_features
-from rayfs.engine.row_input import IndexInput, RowInput, resident
+from rayfs.engine.row_input import IndexInput, RowInput, resident, resident_bytes
 from rayfs.errors import InputError
 
 CPU = torch.device("cpu")
@@ -18,23 +19,32 @@ def test_every_read_gives_the_rows_loaded_last(on_device):
     source = RowInput(ARRAY, on_device, CPU, 3)
     for rows in ROWS:
         source.load(rows)
-        assert torch.equal(source.read(), torch.from_numpy(ARRAY[rows]))
-        assert torch.equal(source.read(), torch.from_numpy(ARRAY[rows]))
+        for _ in range(2):
+            assert torch.equal(source.read(torch.from_numpy(rows)), torch.from_numpy(ARRAY[rows]))
 
 
 def test_what_was_read_before_stays_as_it_was():
     source, places = RowInput(ARRAY, None, CPU, 3), IndexInput(3, CPU)
     source.load(ROWS[0])
     places.load(torch.from_numpy(ROWS[0]))
-    before = source.read(), places.read()
+    before = source.read(places.read()), places.read()
     source.load(ROWS[1])
     places.load(torch.from_numpy(ROWS[1]))
     assert torch.equal(before[0], torch.from_numpy(ARRAY[ROWS[0]])) and before[1].tolist() == ROWS[0].tolist()
     assert places.read().tolist() == ROWS[1].tolist()
 
 
-def test_cpu_holds_no_second_copy():
-    assert resident(ARRAY, CPU) is None
+def test_array_stays_resident_where_it_takes_what_it_may():
+    assert resident_bytes(CPU) == 0 and resident(ARRAY, CPU, ARRAY.nbytes - 1) is None
+    copy = resident(ARRAY, CPU, ARRAY.nbytes)
+    assert copy is not None and torch.equal(copy, torch.from_numpy(ARRAY))
+
+
+def test_rows_in_a_buffer_are_those_of_the_array_and_no_others():
+    out = np.empty((3, *ARRAY.shape[1:]), dtype=np.uint8)
+    assert np.array_equal(gather(ARRAY, ROWS[0], out=out), ARRAY[ROWS[0]])
+    with pytest.raises(IndexError, match="rows 0 to 10 of an array of 10"):
+        gather(ARRAY, np.array([0, 10, 1]), out=out)
 
 
 def test_bank_on_the_cpu_reads_features_from_its_map(tmp_path, table):
@@ -51,16 +61,18 @@ def test_bank_on_the_cpu_reads_features_from_its_map(tmp_path, table):
 def test_gpu_reads_the_same_rows_at_one_place(share, monkeypatch):
     monkeypatch.setattr("rayfs.engine.row_input.RESIDENT_SHARE", share)
     gpu = torch.device("cuda")
-    on_device = resident(ARRAY, gpu)
+    on_device = resident(ARRAY, gpu, resident_bytes(gpu))
     assert (on_device is None) == (share == 0.0)
     source, places = RowInput(ARRAY, on_device, gpu, 3), IndexInput(3, gpu)
-    place = places.read().data_ptr()
-    for i in range(50):  # more than the pinned buffers, with no wait between them
-        rows = np.array([i % 10, (3 * i) % 10, 9 - i % 10])
-        source.load(rows)
-        places.load(torch.from_numpy(rows))
-        assert torch.equal(source.read().cpu(), torch.from_numpy(ARRAY[rows]))
-        assert places.read().tolist() == rows.tolist() and places.read().data_ptr() == place
+    place, found, rows = places.read().data_ptr(), [], [np.array([i % 10, 3 * i % 10, 9 - i % 10]) for i in range(50)]
+    for chosen in rows:
+        source.load(chosen)
+        places.load(torch.from_numpy(chosen))
+        torch.cuda._sleep(2_000_000)  # the host runs ahead of the GPU: nothing here waits
+        found.append((source.read(places.read()).clone(), places.read().clone()))
+    assert places.read().data_ptr() == place
+    for chosen, (images, indices) in zip(rows, found, strict=True):
+        assert torch.equal(images.cpu(), torch.from_numpy(ARRAY[chosen])) and indices.tolist() == chosen.tolist()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
