@@ -42,7 +42,7 @@ def _map(path: str, ready, done) -> None:
 
 
 def test_a_file_that_several_map_counts_once_and_ended_processes_do_not(tmp_path: Path) -> None:
-    np.save(tmp_path / "file.npy", np.ones(64 * MB, np.uint8))
+    np.save(tmp_path / "file.npy", np.ones(256 * MB, np.uint8))
     context = multiprocessing.get_context("spawn")
     ready, done = context.Queue(), context.Event()
     processes = [context.Process(target=_map, args=(str(tmp_path / "file.npy"), ready, done)) for _ in range(2)]
@@ -54,8 +54,8 @@ def test_a_file_that_several_map_counts_once_and_ended_processes_do_not(tmp_path
     for process in processes:
         process.join()
     assert {one.pid for one in held} == children
-    assert all(one.mapped_bytes > 64 * MB and "python" in one.name for one in held)
-    assert sum(one.file_bytes for one in held) < 2 * 64 * MB
+    assert all(one.mapped_bytes > 256 * MB and "python" in one.name for one in held)
+    assert sum(one.file_bytes for one in held) < 1.8 * 256 * MB  # with the pages of libraries
     assert process_memory(processes[0].pid or 0) is None
 
 
