@@ -1,9 +1,10 @@
 """What processes hold, told by kind: their own, shared memory, and files that all of them map."""
 
 import mmap
-import multiprocessing
 import os
+import sys
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ MB = 1 << 20
 def test_own_pages_shared_memory_and_mapped_files_are_told_apart(tmp_path: Path) -> None:
     np.save(tmp_path / "file.npy", np.ones(64 * MB, np.uint8))
     before = process_memory(os.getpid())
-    own = np.ones(32 * MB, np.uint8)
+    own = mmap.mmap(-1, 32 * MB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # not what the allocator has kept
+    own.write(b"1" * (32 * MB))
     shared = mmap.mmap(-1, 16 * MB)
     shared.write(b"1" * (16 * MB))
     mapped = np.load(tmp_path / "file.npy", mmap_mode="r")
@@ -31,32 +33,25 @@ def test_own_pages_shared_memory_and_mapped_files_are_told_apart(tmp_path: Path)
     ]
     assert np.allclose(np.array(grown) / MB, [32, 16, 64, 64], atol=4)
     shared.close()
-    del own
+    own.close()
 
 
-def _map(path: str, ready, done) -> None:
-    mapped = np.load(path, mmap_mode="r")
-    assert mapped.sum() > 0
-    ready.put(os.getpid())
-    done.wait(60)
+MAP = "import sys, numpy; m = numpy.load(sys.argv[1], mmap_mode='r'); print(m.sum(), flush=True); sys.stdin.read()"
+"""Maps a file, says so and waits."""
 
 
 def test_a_file_that_several_map_counts_once_and_ended_processes_do_not(tmp_path: Path) -> None:
-    np.save(tmp_path / "file.npy", np.ones(256 * MB, np.uint8))
-    context = multiprocessing.get_context("spawn")
-    ready, done = context.Queue(), context.Event()
-    processes = [context.Process(target=_map, args=(str(tmp_path / "file.npy"), ready, done)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    children = {ready.get(timeout=60) for _ in processes}
-    held = [one for one in tree_memory(os.getpid()) if one.pid in children]
-    done.set()
-    for process in processes:
-        process.join()
-    assert {one.pid for one in held} == children
-    assert all(one.mapped_bytes > 256 * MB and "python" in one.name for one in held)
-    assert sum(one.file_bytes for one in held) < 1.8 * 256 * MB  # with the pages of libraries
-    assert process_memory(processes[0].pid or 0) is None
+    np.save(tmp_path / "file.npy", np.ones(64 * MB, np.uint8))
+    command = [sys.executable, "-c", MAP, str(tmp_path / "file.npy")]
+    children = [Popen(command, stdin=PIPE, stdout=PIPE) for _ in range(2)]
+    for child in children:
+        assert child.stdout is not None and child.stdout.readline() == b"67108864\n"
+    held = [one for one in tree_memory(os.getpid()) if one.pid in {child.pid for child in children}]
+    for child in children:
+        child.communicate()
+    assert len(held) == 2 and all(one.mapped_bytes > 64 * MB and "python" in one.name for one in held)
+    assert sum(one.file_bytes for one in held) < 2 * 64 * MB
+    assert process_memory(children[0].pid) is None
 
 
 @pytest.mark.parametrize(
