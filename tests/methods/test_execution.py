@@ -92,7 +92,7 @@ for episode, n in enumerate(map(int, sys.argv[2:])):
     for mine, theirs in zip(other.parameters(), plain.parameters(), strict=True):
         # Signs behind max-pools and ReLUs flip with the last bits: float32 itself is 1% off float64 in ResNet-12.
         assert (mine.grad - theirs.grad).norm() <= 0.1 * theirs.grad.norm() + 1e-6
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
     graphs = counting.counters["stats"]["unique_graphs"]
     print(episode, graphs, dict(counting.counters["inductor"]).get("fxgraph_cache_hit", 0))
 """
