@@ -18,9 +18,7 @@ DRAW = torch_generator(0, "inputs")
 BASE_X, SUPPORT_X = torch.randn(6, 1, 16, 16, generator=DRAW), 3 + torch.randn(4, 1, 16, 16, generator=DRAW)
 
 
-BATCH = Batch(
-    support_x=SUPPORT_X, support_labels=torch.tensor([0, 1, 0, 1]), base_rows=torch.arange(6), base_x=BASE_X
-)
+BATCH = Batch(support_x=SUPPORT_X, support_labels=torch.tensor([0, 1, 0, 1]), base_rows=torch.arange(6), base_x=BASE_X)
 
 
 def base_loss(batch: Batch, features: torch.Tensor, head: nn.Module) -> torch.Tensor:
