@@ -132,10 +132,10 @@ class SamplingWorker(EpisodeWorker):
 def measure_memory(config: BenchmarkConfig) -> None:
     """Bank a synthetic base set and sample it; print and write what each phase held."""
     cache_dir = cache_folder()
+    if connect() != "local":
+        raise InputError("--measure memory looks at the processes of a Ray of its own; set RAY_ADDRESS=local")
     with TemporaryDirectory() as folder:
         experiment, other = synthetic_experiments(config, cache_dir, Path(folder))
-        if connect() != "local":
-            raise InputError("--measure memory looks at the processes of a Ray of its own; set RAY_ADDRESS=local")
         resources = cluster_resources()
         phases: list[Phase] = []
         n_images = experiment.n_base
@@ -279,7 +279,7 @@ def synthetic_source(cache_dir: Path, name: str, n_images: int, n_classes: int, 
             labels = np.arange(start, start + n) % n_classes
             with written_durably(path) as temporary:
                 pq.write_table(_shard([_enlarged(one, size) for one in noise], labels, names), temporary)
-    return open_parquet(list(folder.glob("*.parquet")), "label", lambda _: True)
+    return open_parquet(sorted(folder.glob("*.parquet")), "label", lambda _: True)
 
 
 def _enlarged(noise: np.ndarray, size: int) -> bytes:

@@ -171,18 +171,19 @@ def measure_worker(spec: WorkerSpec, episode: Episode) -> tuple[dict[str, float]
         if row.status == "failed":
             raise InputError(f"{name} fails on the first episode: {row.error.strip().splitlines()[-1]}")
         seconds[name] = used_s if spec.n_threads == 1 and not spec.gpu else row.seconds
-    return seconds, peak_bytes()
+    return seconds, held_bytes()
 
 
-def peak_bytes(pid: str = "self") -> int:
-    """Return the most memory that a process has held so far, without pages of files, which it shares and can lose.
+def held_bytes(pid: str = "self") -> int:
+    """Return the memory that a process holds, without pages of files, which it shares and can lose.
 
-    Off Linux that of this process, pages of files and inherited peaks included.
+    A worker gives none back (`configure_process`), so that this is its peak. Off Linux: the peak of this process, pages
+    of files included.
     """
     status = Path(f"/proc/{pid}/status")
     if status.exists():
         held = {name: int(kib) << 10 for name, kib in re.findall(r"(\w+):\s+(\d+) kB", status.read_text())}
-        return held["VmHWM"] - held["RssFile"]
+        return held["RssAnon"] + held["RssShmem"]
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

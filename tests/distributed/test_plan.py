@@ -10,7 +10,7 @@ from rayfs.distributed.bank import ensure_bank
 from rayfs.distributed.eval_config import EvalConfig
 from rayfs.distributed.evaluate import missing_items, worker_spec
 from rayfs.distributed.experiment import Experiment
-from rayfs.distributed.plan import RAY_BYTES, Plan, make_plan, peak_bytes
+from rayfs.distributed.plan import RAY_BYTES, Plan, held_bytes, make_plan
 from rayfs.distributed.preparation import preparation_seconds
 from rayfs.distributed.runner import EpisodePool, PoolSize
 from rayfs.distributed.runtime import Resources
@@ -39,7 +39,7 @@ def test_a_worker_takes_what_was_planned_within_a_factor_of_two(
 
     def on_rows(rows: list[Row], episode_done: bool) -> None:  # the worker waits meanwhile
         used.append(processor_seconds(rows[0].worker))
-        peaks.append(peak_bytes(rows[0].worker))
+        peaks.append(held_bytes(rows[0].worker))
 
     pool = EpisodePool(worker_spec(longer, bank, {}, ONE, cache_dir), ONE)
     try:
