@@ -125,7 +125,7 @@ class EvalConfig:
     """Of finetuning; default float32. bf16 pays on GPUs and on CPUs with AMX; on others it is many times slower."""
     execution: Literal["eager", "graph", "compiled", "compiled-graph"] | None = None
     """How finetuning steps run: eager (default), op by op; graph, captured once an episode and replayed (GPUs alone);
-    compiled, by TorchInductor, once a worker (no faster on CPUs); or both."""
+    compiled, by TorchInductor, once a worker; or both."""
     workers: int | None = None
     """Actors; default: as many as the GPUs, else the CPUs, allow."""
     gpus_per_worker: float | None = None

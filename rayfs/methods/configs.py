@@ -87,8 +87,8 @@ class FinetuneConfig:
     precision: Literal["float32", "bf16"] = "float32"
     """Of the backbone's forward and backward pass while finetuning; weights, head and losses stay float32 (ours)."""
     execution: Literal["eager", "graph", "compiled", "compiled-graph"] = "eager"
-    """How steps run: op by op; as a CUDA graph, captured once an episode and replayed (the same numbers; GPUs alone);
-    with the backbone compiled by TorchInductor (other last bits); or both (ours)."""
+    """How steps run: op by op; as a CUDA graph, captured once an episode and replayed (GPUs alone; the same numbers, or
+    with a schedule other last bits); with the backbone compiled by TorchInductor (other last bits); or both (ours)."""
 
     def __post_init__(self) -> None:
         _refuse_below(self, 1, "steps", "support_views", "step_views")

@@ -116,6 +116,17 @@ def test_compiling_costs_once_a_process_and_is_read_from_the_cache_by_the_next(t
     assert graphs[0] < graphs[1] < graphs[2] == graphs[3]
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("settings", [{}, {"frozen_blocks": 1}], ids=["whole", "one block frozen"])
+@pytest.mark.parametrize("name", [*METHODS, "assoalign"])
+def test_compiled_steps_give_the_result_of_steps_op_by_op(name, settings, characters, make_world, make_task):
+    world, task = make_world(characters), make_task(characters, classes=[0, 1, 2, 3], n_shot=2, n_query=3)
+    config = config_of(name, steps=4, **settings)
+    eager, found = (solved(replace(config, execution=how), task, world) for how in ("eager", "compiled"))
+    torch.testing.assert_close(found.logits, eager.logits, rtol=5e-3, atol=5e-3)
+    assert found.loss_support == pytest.approx(eager.loss_support, rel=5e-3)
+
+
 GPU = torch.device("cuda")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
