@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 import torch
+from pretended_gpu import pretended_gpu
 
 from rayfs.distributed.runtime import Resources
 
@@ -21,6 +22,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's backgro
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["RAYFS_CACHE"] = str(tmp_path_factory.mktemp("rayfs-cache"))
+
+
+@pytest.fixture
+def gpu() -> Iterator[torch.device]:
+    """The GPU of this machine, or a pretended one."""
+    if torch.cuda.is_available():
+        yield torch.device("cuda")
+    else:
+        with pretended_gpu() as device:
+            yield device
 
 
 @pytest.fixture(scope="session")

@@ -56,11 +56,9 @@ def test_bank_on_the_cpu_reads_features_from_its_map(tmp_path, table):
     assert torch.equal(bank.features_on(CPU, rows), torch.from_numpy(features[rows.numpy()]))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("share", [0.25, 0.0], ids=["resident", "streamed"])
-def test_gpu_reads_the_same_rows_at_one_place(share, monkeypatch):
+def test_gpu_reads_the_same_rows_at_one_place(share, gpu, monkeypatch):
     monkeypatch.setattr("rayfs.engine.row_input.RESIDENT_SHARE", share)
-    gpu = torch.device("cuda")
     on_device = resident(ARRAY, gpu, resident_bytes(gpu))
     assert (on_device is None) == (share == 0.0)
     source, places = RowInput(ARRAY, on_device, gpu, 3), IndexInput(3, gpu)
@@ -75,11 +73,9 @@ def test_gpu_reads_the_same_rows_at_one_place(share, monkeypatch):
         assert torch.equal(images.cpu(), torch.from_numpy(ARRAY[chosen])) and indices.tolist() == chosen.tolist()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_captured_step_is_refused_features_that_stay_on_the_host(tmp_path, table, monkeypatch):
+def test_captured_step_is_refused_features_that_stay_on_the_host(tmp_path, table, gpu, monkeypatch):
     monkeypatch.setattr("rayfs.engine.row_input.RESIDENT_SHARE", 0.0)
     save_features(tmp_path / "a.npy", np.zeros((10, 3)))
-    gpu = torch.device("cuda")
     bank = open_bank(tmp_path, table.fingerprint, tmp_path / "a.npy").on(gpu)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     with pytest.raises(InputError, match="do not fit the GPU"):
