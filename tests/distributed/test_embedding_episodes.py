@@ -82,6 +82,14 @@ def test_rows_do_not_depend_on_the_block(evaluation, solver) -> None:
     assert scientific_columns(together) == scientific_columns(alone)
 
 
+def test_gpu_solves_the_same_block(evaluation, solver, banks, gpu) -> None:
+    block = Block(episodes=evaluation.episodes()[:9], classifiers=CLASSIFIERS)
+    found, expected = (each.solve(block) for each in (BlockSolver(*banks, evaluation.methods, gpu), solver))
+    assert all(row.status == "ok" for row in found)
+    same = sum(one.predictions == other.predictions for one, other in zip(found, expected, strict=True))
+    assert same >= len(found) - 2  # the last bits may decide between two classes
+
+
 def test_support_and_queries_are_the_features_of_the_episode(evaluation, solver, banks) -> None:
     episode = evaluation.episodes()[4]
     rows = {row.method: row for row in solver.solve(Block(episodes=[episode], classifiers=CLASSIFIERS))}

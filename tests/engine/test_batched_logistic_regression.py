@@ -134,12 +134,11 @@ def test_an_optimum_that_is_not_reached_is_an_error(monkeypatch: pytest.MonkeyPa
         fit_batched_logistic_regression(*episodes(3, 30, 8))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
-def test_a_gpu_gives_the_same() -> None:
+def test_a_gpu_gives_the_same(gpu: torch.device) -> None:
     for n_features in (8, 100):
         features, labels = episodes(20, 30, n_features)
         for there, here in zip(
-            fit_batched_logistic_regression(features.cuda(), labels.cuda()),
+            fit_batched_logistic_regression(features.to(gpu), labels.to(gpu)),
             fit_batched_logistic_regression(features, labels),
             strict=True,
         ):

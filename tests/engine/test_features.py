@@ -1,5 +1,7 @@
 """Feature extraction: a feature depends on its image alone."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -73,3 +75,9 @@ def test_backbone_in_training_mode_is_refused_before_its_statistics_move(backbon
 def test_features_carry_no_gradient():
     trainable = Conv4(1, width=4, generator=torch_generator(0, "weights")).eval()
     assert not embed(trainable, images(2), plain_view, CPU).requires_grad
+
+
+def test_gpu_gives_the_features_of_the_cpu(backbone, gpu):
+    there = embed(copy.deepcopy(backbone).to(gpu), images(19), plain_view, gpu, batch=8)
+    assert there.device.type == "cuda"
+    torch.testing.assert_close(there.cpu(), embed(backbone, images(19), plain_view, CPU), rtol=1e-2, atol=1e-3)

@@ -36,9 +36,12 @@ SELF_SUPERVISED = resolve(
 )
 
 
-def make_trainer(benchmark, base, config: PretrainConfig = CONFIG, backbone=None, team: Team | None = None) -> Trainer:
+def make_trainer(
+    benchmark, base, config: PretrainConfig = CONFIG, backbone=None, team: Team | None = None,
+    device: torch.device = CPU,
+) -> Trainer:  # fmt: skip
     backbone = backbone or Conv4(1, width=8, generator=torch_generator(0, "weights"))
-    return Trainer(create_objective(config, backbone, None, benchmark, base), base, config, CPU, team or Team())
+    return Trainer(create_objective(config, backbone, None, benchmark, base), base, config, device, team or Team())
 
 
 def networks_hash(trainer: Trainer) -> str:
@@ -96,6 +99,19 @@ def test_loss_falls(benchmark, base):
     trainer = make_trainer(benchmark, base)
     losses = [trainer.train_epoch(epoch, lambda: None)[0] for epoch in (1, 2)]
     assert losses[1] < losses[0] < 1.2 * np.log(8)
+
+
+@pytest.mark.parametrize("config", [CONFIG, SELF_SUPERVISED], ids=["cross-entropy", "ier-gen0"])
+@pytest.mark.parametrize("share", [0.25, 0.0], ids=["resident", "streamed"])
+def test_gpu_trains_and_validates(share, config, gpu, benchmark, base, validation, monkeypatch):
+    monkeypatch.setattr("rayfs.engine.row_input.RESIDENT_SHARE", share)
+    there, here = (make_trainer(benchmark, base, config, device=device) for device in (gpu, CPU))
+    loss, accuracy, _ = there.train_epoch(1, lambda: None)
+    assert np.isfinite(loss) and 0 <= accuracy <= 1
+    found = validate(there.backbone.eval(), benchmark, validation, config, gpu)
+    assert found.shape == (3,) and ((found >= 0) & (found <= 1)).all()
+    if torch.cuda.get_device_name() == "pretended GPU":  # else it draws other numbers
+        assert (loss, accuracy) == pytest.approx(here.train_epoch(1, lambda: None)[:2], rel=1e-4)
 
 
 def test_each_epoch_has_its_rate(benchmark, base):
