@@ -73,6 +73,8 @@ class EpisodeWorker:
                 "Ray offers a GPU but this torch has no CUDA; install its CUDA build or use --gpus-per-worker 0"
             )
         configure_process(spec.n_threads, Path(spec.cache_dir))
+        import sklearn.linear_model  # noqa: F401  (no episode is to pay for it)
+
         device = torch.device("cuda" if spec.gpu else "cpu")
         self._gpu_memory = GpuMemory(device)
         cache_dir = Path(spec.cache_dir)

@@ -4,8 +4,6 @@ import warnings
 from functools import cache
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 TOLERANCE = 1e-6
@@ -29,6 +27,9 @@ def fit_logistic_regression(features: np.ndarray, labels: np.ndarray, c: float =
         ValueError: a class has no image, or there is one class only.
         ConvergenceWarning: the solver stopped before the optimum.
     """
+    from sklearn.exceptions import ConvergenceWarning  # almost a second to import, and most processes fit nothing
+    from sklearn.linear_model import LogisticRegression
+
     n_classes = int(labels.max()) + 1
     n_present = len(np.unique(labels))
     if n_present != n_classes or n_classes < 2:

@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 
 from rayfs.benchmarks.tables import ImageTable
 from rayfs.engine.bank import BaseBank
@@ -81,6 +80,10 @@ def n_chosen(class_counts: np.ndarray, config: BaseFinetuneConfig) -> int:
 
     For classes of one size it gives them whatever is drawn.
     """
+    if config.base_imbalance == "none":
+        return int(kept_images(class_counts, np.full(len(class_counts), config.base_fraction)).sum())
+    from scipy.optimize import linear_sum_assignment  # 0.3 s to import
+
     shares = config.base_fraction * class_shares(len(class_counts), config.base_imbalance, config.imbalance_ratio)
     kept_CC = kept_images(class_counts[:, None], shares)
     return int(kept_CC[linear_sum_assignment(kept_CC)].sum())

@@ -7,7 +7,6 @@ images), Q queries, D features, K classes. No randomness, no loop over episodes 
 
 import numpy as np
 import torch
-from sklearn.svm import SVC
 from torch import Tensor
 
 from rayfs.backbones.heads import l2_normalize
@@ -88,6 +87,8 @@ def svm(support_ESD: Tensor, labels_S: Tensor, query_EQD: Tensor, c: float) -> T
     Deviation: RFS standardises the features first.
     """
     labels = labels_S.numpy(force=True)
+    from sklearn.svm import SVC  # almost a second to import
+
     solver = SVC(kernel="linear", C=c)
     episodes = zip(support_ESD.numpy(force=True), query_EQD.numpy(force=True), strict=True)
     return torch.from_numpy(np.stack([solver.fit(support, labels).predict(query) for support, query in episodes]))
