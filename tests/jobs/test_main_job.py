@@ -141,6 +141,14 @@ def test_failed_episodes_are_reported_and_the_exit_code_is_one(environment, tmp_
     assert summary["methods"]["lr"]["n"] == 2
 
 
+def test_reader_that_leaves_is_no_crash() -> None:
+    line = [sys.executable, "jobs/label_halluc_eval.py", "--help"]
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 141
+
+
 def test_help_answers_within_a_second_of_processor_time() -> None:
     before = os.times()
     result = subprocess.run(
