@@ -23,10 +23,10 @@ N_LONG = 2000
 """Episodes of a run that is stopped: more than can be done before it is."""
 
 
-def wait_for_a_part(out: Path) -> None:
-    """Wait until the writer has committed something."""
+def wait_for_a_part(out: Path, known: set[Path]) -> None:
+    """Wait until the writer has committed something else than `known`."""
     for _ in range(600):
-        if list((out / "episodes").glob("part-*.parquet")):
+        if set((out / "episodes").glob("part-*.parquet")) - known:
             return
         time.sleep(0.1)
     pytest.fail(f"nothing was committed to {out} in a minute")
@@ -37,9 +37,8 @@ def command(out: Path, *flags: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    cache = str(tmp_path_factory.mktemp("cache"))
-    return {**os.environ, "RAY_ADDRESS": "local", "RAYFS_CACHE": cache, "PYTHONUNBUFFERED": "1"}
+def environment() -> dict[str, str]:
+    return {**os.environ, "RAY_ADDRESS": "local", "PYTHONUNBUFFERED": "1"}
 
 
 def run(out: Path, environment: dict[str, str], *flags: str) -> subprocess.CompletedProcess[str]:
@@ -96,39 +95,45 @@ def test_rerunning_a_finished_run_prints_the_table_again_and_solves_nothing(fini
 
 
 @pytest.mark.parametrize(
-    ("signal_number", "exit_code"),
+    "stops",
     [
-        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long),  # of every run that a node is taken from, too
-        (signal.SIGINT, 130),
-        (signal.SIGKILL, -9),
+        ((signal.SIGINT, 130), (signal.SIGKILL, -9)),
+        pytest.param(((signal.SIGTERM, 143),), marks=pytest.mark.long),  # of every run that a node is taken from, too
     ],
+    ids=["Ctrl-C, then killed", "SIGTERM"],
 )
-def test_a_stopped_run_resumes_to_the_same_rows(finished, environment, tmp_path, signal_number, exit_code) -> None:
-    out = tmp_path / "run"
+def test_a_stopped_run_resumes_to_the_same_rows(finished, environment, tmp_path, stops) -> None:
+    out, parts = tmp_path / "run", {}
+    for signal_number, exit_code in stops:
+        parts |= stop_in_mid_run(out, environment, set(parts), signal_number, exit_code)
+        assert 0 < len(RunDirectory(str(out)).rows()) < 2 * N_LONG, "what was finished is there, and not all was"
+    result = run(out, environment, "--episodes", "12")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert all(path.read_bytes() == content for path, content in parts.items())
+    resumed = [row for row in RunDirectory(str(out)).rows() if row.episode < 12]
+    assert scientific_columns(resumed) == scientific_columns(RunDirectory(str(finished[0])).rows())
+
+
+def stop_in_mid_run(
+    out: Path, environment: dict[str, str], known: set[Path], signal_number: int, exit_code: int
+) -> dict[Path, bytes]:
+    """Start the job, stop it when it has committed more than the parts `known`, and return all that it has."""
     with subprocess.Popen(
-        command(out, "--episodes", str(N_LONG), "--workers", "1"),
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
+        command(out, "--episodes", str(N_LONG), "--workers", "1"), cwd=ROOT, env=environment, stdout=subprocess.PIPE,
         text=True,
-    ) as process:
+    ) as process:  # fmt: skip
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("done"):
                 break
-        wait_for_a_part(out)
+        wait_for_a_part(out, known)
         parts = {path: path.read_bytes() for path in (out / "episodes").glob("part-*.parquet")}
         process.send_signal(signal_number)
         printed = process.stdout.read()
         assert process.wait(timeout=60) == exit_code
     if exit_code > 0:
         assert "Resume with:" in printed and str(out) in printed
-    assert 0 < len(RunDirectory(str(out)).rows()) < 2 * N_LONG, "what was finished is there, and not all was"
-    result = run(out, environment, "--episodes", "12")
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert all(path.read_bytes() == content for path, content in parts.items())
-    resumed = [row for row in RunDirectory(str(out)).rows() if row.episode < 12]
-    assert scientific_columns(resumed) == scientific_columns(RunDirectory(str(finished[0])).rows())
+    return parts
 
 
 def test_failed_episodes_are_reported_and_the_exit_code_is_one(environment, tmp_path) -> None:

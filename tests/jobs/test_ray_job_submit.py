@@ -35,7 +35,7 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str], Path]]:
+def head() -> Iterator[tuple[str, dict[str, str], Path]]:
     """A head node with two CPUs in a folder of its own: (dashboard address, environment, its folder)."""
     folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # short: socket paths end at 107 characters
     port, dashboard = free_port(), free_port()
@@ -43,7 +43,6 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[s
         **os.environ,
         "RAY_AUTH_MODE": "disabled",
         "RAY_worker_niceness": "0",
-        "RAYFS_CACHE": str(tmp_path_factory.mktemp("cache")),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     environment.pop("RAY_ADDRESS", None)
