@@ -57,7 +57,7 @@ class Bench:
 
 def run_benchmark(config: BenchmarkConfig) -> int:
     """Measure what `config` asks for, print it, and write it where a folder is given."""
-    from rayfs.distributed import benchmark_memory, benchmark_scaling, benchmark_startup
+    from rayfs.distributed import benchmark_memory, benchmark_profile, benchmark_scaling, benchmark_startup
 
     if "startup" in config.measure:
         benchmark_startup.measure_startup(config)
@@ -65,17 +65,19 @@ def run_benchmark(config: BenchmarkConfig) -> int:
         benchmark_startup.measure_driver(config)
     if "memory" in config.measure:
         benchmark_memory.measure_memory(config)
-    if not {"ratio", "scaling", "sweep"} & set(config.measure):
+    if not {"ratio", "scaling", "profile", "sweep"} & set(config.measure):
         return 0
     with TemporaryDirectory() as folder:
         bench = prepare(config, cache_folder(), Path(folder))
         print(describe(bench), flush=True)
-        if {"ratio", "scaling"} & set(config.measure):
+        if {"ratio", "scaling", "profile"} & set(config.measure):
             with engine_workers(bench) as workers:
                 if "ratio" in config.measure:
                     measure_ratio(bench, workers)
                 if "scaling" in config.measure:
                     benchmark_scaling.measure_scaling(bench, workers)
+                if "profile" in config.measure:
+                    benchmark_profile.measure_profile(bench, workers)
         if "sweep" in config.measure:
             benchmark_scaling.measure_sweep(bench)
     return 0

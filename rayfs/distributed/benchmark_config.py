@@ -6,7 +6,7 @@ from typing import Literal
 
 from rayfs.errors import InputError
 
-Measure = Literal["ratio", "scaling", "sweep", "startup", "driver", "memory"]
+Measure = Literal["ratio", "scaling", "sweep", "startup", "driver", "memory", "profile"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class BenchmarkConfig:
     """ratio: the engine against the naive recipe. scaling: 1, 2, ... workers of the engine. sweep: an episode's cost
     against ways, shots, steps and base images. startup: seconds to the first episode of the main job. driver: the
     driver's cost of an episode that does nothing. memory: what processes hold while synthetic base images are banked
-    and sampled, on CPUs."""
+    and sampled, on CPUs. profile: the operations that the engine's steps spend their time in."""
     benchmark: str = "omniglot"
     """omniglot, cifar-fs, fc100 or folder."""
     data: str | None = None

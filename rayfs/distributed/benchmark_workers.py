@@ -9,9 +9,11 @@ import torch
 from rayfs.benchmarks.episodes import Episode
 from rayfs.benchmarks.tables import open_table
 from rayfs.distributed.worker import EpisodeWorker, WorkerSpec, make_task
-from rayfs.engine.machine import peak_rss_bytes
+from rayfs.engine.machine import Speeds, measure_speeds, peak_rss_bytes
+from rayfs.engine.operations import Operation, profile_operations
 from rayfs.engine.process import configure_process
 from rayfs.engine.stages import StageClock, timed_by
+from rayfs.evaluation.rows import Row
 from rayfs.evaluation.timings import OTHER
 from rayfs.methods.configs import LabelHallucConfig
 from rayfs.methods.reference.agreement import Agreement, compare_steps
@@ -48,6 +50,19 @@ class TimedEpisodeWorker(EpisodeWorker):
         if row.status == "failed":
             raise RuntimeError(row.error)
         return measured(clock, since)
+
+    def profile(self, episode: Episode, method: str) -> tuple[list[Operation], bytes, Speeds]:
+        """Return the operations of an episode's stages, a trace of it all, and this process's speeds.
+
+        Raises:
+            RuntimeError: the episode failed.
+        """
+        assert self._world is not None, "prepare the worker first"
+        rows: list[Row] = []
+        operations, trace = profile_operations(lambda: rows.extend(self.run(episode, [method], 1)), self._world.device)
+        if rows[0].status == "failed":
+            raise RuntimeError(rows[0].error)
+        return operations, trace, measure_speeds(self._world.device)
 
     def keep_base(self, share: float) -> None:
         """Keep the first classes of the base set, about `share` of them."""

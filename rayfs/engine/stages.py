@@ -15,6 +15,9 @@ views, the losses, the gradients and the update; logits of the queries."""
 REPLAY = "replay"
 """Takes the place of the four stages of a step where a GPU replays it whole."""
 
+PROFILED = "stage: "
+"""Begins the name of a stage in a profile."""
+
 STEP_STAGES = (*STAGES[3:7], REPLAY)
 """Those that every step pays for."""
 
@@ -70,5 +73,6 @@ def stage(name: str, wall: bool = True) -> Iterator[None]:
         yield
         return
     since = clock.now()
-    yield
+    with torch.profiler.record_function(PROFILED + name):
+        yield
     clock.add(name, since, wall)

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from rayfs.engine.operations import Operation
 from rayfs.evaluation.report.figure_style import BASELINE, SERIES, draw_svg, palette_css
 from rayfs.evaluation.table import aligned
 from rayfs.evaluation.timings import BUSY_CORES, NAIVE, OTHER, Timing, ratios, spread
@@ -51,6 +52,30 @@ def speed_table(timings: Sequence[Timing], step_stages: Sequence[str]) -> str:
             row("foreign cores", lambda _, ts: median([t.foreign_cores for t in ts], ".2f")),
         ]
     )
+
+
+N_OPERATIONS = 15
+"""That a table shows."""
+
+
+def operation_table(operations: Sequence[Operation], n_steps: int) -> str:
+    """Return what the longest operations take of a step, and all others together.
+
+    Arguments:
+        operations: longest first.
+    """
+    whole_s = sum(operation.seconds for operation in operations)
+    rows = [["stage", "operation", "calls a step", "ms a step", "share"]]
+
+    def row(stage: str, name: str, calls: int, seconds: float) -> list[str]:
+        return [stage, name, f"{calls / n_steps:.3g}", f"{1000 * seconds / n_steps:.3g}", f"{seconds / whole_s:.1%}"]
+
+    rows += [row(o.stage, o.name[:60], o.calls, o.seconds) for o in operations[:N_OPERATIONS]]
+    others = operations[N_OPERATIONS:]
+    if others:
+        label = f"{len(others)} others"
+        rows.append(row("", label, sum(o.calls for o in others), sum(o.seconds for o in others)))
+    return aligned([*rows, row("", "sum", sum(o.calls for o in operations), whole_s)])
 
 
 def busy_note(timings: Sequence[Timing]) -> str:
