@@ -27,18 +27,21 @@ class Operation:
 
 
 def profile_operations(function: Callable[[], object], device: torch.device) -> tuple[list[Operation], bytes]:
-    """Call `function` under the profiler.
+    """Call `function` twice under the profiler, which grows in memory the first time.
 
     Returns:
-        Operations inside stages, longest first: those of the CPU, or on a GPU its kernels. And the trace of everything
-        (Chrome's format, gzip), which https://ui.perfetto.dev shows along the time.
+        Operations of the second call inside stages, longest first: those of the CPU, or on a GPU its kernels. And its
+        trace (Chrome's format, gzip), which https://ui.perfetto.dev shows along the time.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else its library prints that there is no GPU
-    from torch.profiler import ProfilerActivity, profile
+    from torch.profiler import ProfilerActivity, profile, schedule
 
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
-    with profile(activities=activities) as profiler, timed_by(StageClock(device)):
-        function()
+    second = schedule(wait=0, warmup=1, active=1, repeat=1)
+    with profile(activities=activities, schedule=second) as profiler, timed_by(StageClock(device)):
+        for _ in range(2):
+            function()
+            profiler.step()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json.gz"
         profiler.export_chrome_trace(str(path))

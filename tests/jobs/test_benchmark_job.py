@@ -18,7 +18,7 @@ QUICK = [
 @pytest.mark.ray
 @pytest.mark.long
 def test_the_job_measures_both_sides_and_writes_rows_and_a_figure(tmp_path: Path) -> None:
-    measures = ["--measure", "ratio", "scaling", "sweep", "driver"]
+    measures = ["--measure", "ratio", "scaling", "profile", "sweep", "driver"]
     command = [sys.executable, "jobs/benchmark.py", *QUICK, *measures, "--out", str(tmp_path)]
     result = subprocess.run(
         command, cwd=ROOT, env={**os.environ, "RAY_ADDRESS": "local"}, capture_output=True, text=True, timeout=300
@@ -34,6 +34,11 @@ def test_the_job_measures_both_sides_and_writes_rows_and_a_figure(tmp_path: Path
         assert sum(stages) == pytest.approx(row["episode_s"] * row["workers"]) and row["forward_wall_s"] > 0
         assert row["whole_steps"] == 40 and row["measured_steps"] == 2 and row["gflops_per_s"] > 0
     assert (tmp_path / "timings.svg").read_text().startswith("<svg")
+    assert "aten::convolution_backward" in printed and "of the worker's matmul peak" in printed
+    operations = pq.read_table(tmp_path / "profile.parquet").to_pylist()
+    assert {row["precision"] for row in operations} == {"float32", "bf16"}
+    assert all(row["ms_per_step"] >= 0 and row["calls_per_step"] > 0 for row in operations)
+    assert (tmp_path / "profile-bf16.json.gz").stat().st_size > 1000
     sweep = {row["setting"]: row for row in pq.read_table(tmp_path / "sweep.parquet").to_pylist()}
     assert sweep["n_way 20"]["images"] == 4 * sweep["n_way 5"]["images"]
     (driver,) = pq.read_table(tmp_path / "driver.parquet").to_pylist()
