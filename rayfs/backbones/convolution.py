@@ -2,7 +2,8 @@
 
 import torch
 from torch import nn
-from torch.nn.utils import skip_init
+
+from rayfs.backbones.uninitialised import uninitialised
 
 
 def kaiming_conv(
@@ -12,7 +13,7 @@ def kaiming_conv(
     generator: torch.Generator,
     bias: bool = False,
     stride: int = 1,
-) -> nn.Module:
+) -> nn.Conv2d:
     """Return a convolution padded so that stride 1 keeps the image size, weights ~ N(0, 2 / fan_out), bias 0.
 
     The gain is √2: the released code of RFS asks for Kaiming "leaky_relu" without passing the slope 0.1, which is the
@@ -21,10 +22,8 @@ def kaiming_conv(
     Arguments:
         generator: on the CPU, so that the weights are the same whatever device the model then moves to.
     """
-    conv = skip_init(
-        nn.Conv2d, in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=bias, device="cpu"
-    )
+    conv = uninitialised(nn.Conv2d, in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=bias)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="leaky_relu", a=0.0, generator=generator)
-    if bias:
+    if conv.bias is not None:
         nn.init.zeros_(conv.bias)
     return conv

@@ -5,7 +5,8 @@ Shapes: N images, D features, C classes.
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
+
+from rayfs.backbones.uninitialised import uninitialised
 
 
 def l2_normalize(features_ND: Tensor) -> Tensor:
@@ -23,11 +24,10 @@ def linear(n_inputs: int, n_outputs: int, generator: torch.Generator) -> nn.Line
 
     Drawn from `generator` (on the CPU), W first.
     """
-    layer = skip_init(nn.Linear, n_inputs, n_outputs, device="cpu")
+    layer = uninitialised(nn.Linear, n_inputs, n_outputs)
     bound = n_inputs**-0.5
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
     nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
-    assert isinstance(layer, nn.Linear)
     return layer
 
 
