@@ -247,6 +247,7 @@ def pretended_gpu() -> Iterator[torch.device]:
         "max_memory_allocated": lambda device=None: 1 << 30,
         "synchronize": lambda device=None: None,
         "empty_cache": lambda: None,
+        "set_per_process_memory_fraction": lambda fraction, device=None: None,
         "_sleep": lambda cycles: None,
         "stream": stream, "Stream": Passive, "Event": Passive, "CUDAGraph": Graph,
     }  # fmt: skip

@@ -24,7 +24,7 @@ from rayfs.distributed.evaluate import pool_size
 from rayfs.distributed.experiment import Experiment, prepare_experiment
 from rayfs.distributed.runner import PoolSize
 from rayfs.distributed.runtime import cluster_resources, connect
-from rayfs.distributed.worker import WorkerSpec
+from rayfs.distributed.worker import WorkerSpec, device_name
 from rayfs.durable_files import write_durably
 from rayfs.engine.bank import save_features
 from rayfs.engine.machine import ForeignLoad, Speeds, measure_speeds, n_cores, processor_name
@@ -142,8 +142,12 @@ def random_checkpoint(benchmark: Benchmark, backbone: str, folder: Path) -> Path
 
 def describe(bench: Bench) -> str:
     """Return what is about to be measured."""
+    import ray
+
     experiment, config, whole = bench.experiment, bench.config, bench.whole
-    gpu = torch.cuda.get_device_name() if bench.device.type == "cuda" else "no GPU"
+    gpu = "no GPU"
+    if bench.device.type == "cuda":  # that of a worker: the driver's machine may have none
+        gpu = ray.get(ray.remote(device_name).options(num_gpus=bench.size.gpus_per_worker).remote(bench.device))
     protocol = experiment.protocol
     weights = experiment.checkpoint_report
     if weights.endswith("random.safetensors"):
@@ -212,7 +216,9 @@ def how_composed(bench: Bench) -> str:
 
 def run_round(bench: Bench, number: int, workers: list, naive: Any) -> list[Timing]:
     """Return the timings of each side; odd rounds begin with the engine."""
-    speeds = measure_speeds(bench.device) if bench.device.type == "cuda" else speeds_of_all_cores()
+    import ray
+
+    speeds = ray.get(workers[0].speeds.remote()) if bench.device.type == "cuda" else speeds_of_all_cores()
     sides = [NAIVE, *bench.config.precisions]
     return [run_side(bench, number, side, workers, naive, speeds) for side in (sides[::-1] if number % 2 else sides)]
 

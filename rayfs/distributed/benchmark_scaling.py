@@ -8,7 +8,7 @@ from typing import Any
 
 from rayfs.benchmarks.episodes import Protocol, draw_episode
 from rayfs.distributed.benchmark import Bench, counts
-from rayfs.distributed.benchmark_workers import TimedEpisodeWorker
+from rayfs.distributed.benchmark_workers import measure_alone
 from rayfs.engine.stages import STEP_STAGES
 from rayfs.evaluation.table import aligned
 from rayfs.evaluation.timings import compose, spread, write_rows
@@ -47,7 +47,7 @@ def measure_scaling(bench: Bench, workers: list) -> None:
 
 
 def measure_sweep(bench: Bench) -> None:
-    """Time one worker, in this process, on other episodes than the configured; print and write what each costs."""
+    """Time one worker on other episodes than the configured; print and write what each costs."""
     results = [{"setting": label, **cost} for label, cost in _sweep(bench)]
     rows = [["setting", "s per episode", "fixed s", "ms per step", "steps", "images a step"]]
     for result in results:
@@ -77,15 +77,15 @@ def _sweep(bench: Bench) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _cost(bench: Bench, protocol: Protocol, config: LabelHallucConfig, base_share: float = 1.0) -> dict[str, Any]:
     """Return the seconds of an episode: fixed, and of each step."""
+    import ray
+
     config = replace(config, precision=bench.config.precisions[0])
     n_steps = min(SWEEP_STEPS, config.steps)
     methods: dict[str, MethodConfig] = {"one": replace(config, steps=1), "more": replace(config, steps=n_steps)}
-    worker = TimedEpisodeWorker(replace(bench.spec, protocol=protocol, methods=methods))
-    worker.prepare()
-    worker.keep_base(base_share)
     episode = draw_episode(bench.experiment.novel.offsets, bench.spec.novel_fingerprint, protocol, 0)
-    worker.measure(episode, "one")  # warms up
-    measured = worker.measure(episode, "more")
+    spec = replace(bench.spec, protocol=protocol, methods=methods)
+    task = ray.remote(measure_alone).options(num_cpus=1, num_gpus=bench.size.gpus_per_worker)
+    measured = ray.get(task.remote(spec, base_share, episode))
     step_s = sum(measured.wall_s.get(stage, 0.0) for stage in STEP_STAGES) / n_steps
     fixed_s = sum(measured.wall_s.values()) - n_steps * step_s
     return {

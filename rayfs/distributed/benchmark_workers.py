@@ -62,7 +62,12 @@ class TimedEpisodeWorker(EpisodeWorker):
         operations, trace = profile_operations(lambda: rows.extend(self.run(episode, [method], 1)), self._world.device)
         if rows[0].status == "failed":
             raise RuntimeError(rows[0].error)
-        return operations, trace, measure_speeds(self._world.device)
+        return operations, trace, self.speeds()
+
+    def speeds(self) -> Speeds:
+        """Return what this process reaches on its device."""
+        assert self._world is not None, "prepare the worker first"
+        return measure_speeds(self._world.device)
 
     def keep_base(self, share: float) -> None:
         """Keep the first classes of the base set, about `share` of them."""
@@ -75,7 +80,7 @@ class TimedEpisodeWorker(EpisodeWorker):
             class_names=table.class_names[:n_classes],
         )  # fmt: skip
         bank = replace(bank, table=smaller, features=bank.features[:n_rows])
-        self._world = replace(self._world, bank=bank.on(self._world.device))
+        self._world = replace(self._world, bank=bank.on(self._world.device, min(1.0, self._spec.gpus)))
 
     def compare(self, episode: Episode, method: str) -> Agreement:
         """Take the steps of a method, and those of the naive recipe on the same batches."""
@@ -84,6 +89,19 @@ class TimedEpisodeWorker(EpisodeWorker):
         assert isinstance(config, LabelHallucConfig)
         randomness = EpisodeRandomness(seed=self._spec.protocol.seed, index=episode.index)
         return compare_steps(make_task(self._novel, episode), self._world, randomness, config)
+
+
+def measure_alone(spec: WorkerSpec, base_share: float, episode: Episode) -> Measured:
+    """Solve an episode with the method "more" of a new worker of this process, after the method "one" to warm up.
+
+    Arguments:
+        base_share: of the classes of the base set, that it knows.
+    """
+    worker = TimedEpisodeWorker(spec)
+    worker.prepare()
+    worker.keep_base(base_share)
+    worker.measure(episode, "one")
+    return worker.measure(episode, "more")
 
 
 class ReferenceWorker:

@@ -196,15 +196,20 @@ class EpisodePool:
         preparing = self._preparing.pop(reference)
         try:
             self._whereabouts[preparing.actor] = self._ray.get(reference)
-        except self._ray.exceptions.RayTaskError as error:
-            raise task_cause(error) from None
         except self._ray.exceptions.RayError as error:
+            reason = str(error)
+            if isinstance(error, self._ray.exceptions.RayTaskError):
+                cause = task_cause(error)
+                if isinstance(cause, InputError):
+                    raise cause from None
+                self._ray.kill(preparing.actor, no_restart=False)  # another process may succeed: a GPU gets free
+                reason = f"{type(cause).__name__}: {cause}"
             self._n_died_preparing += RESTARTING not in str(error)
             hopeless = self._n_died_preparing > MAX_ATTEMPTS * self._n_workers
             if hopeless and not self._idle and not self._running:
                 raise InputError(
                     f"workers died {self._n_died_preparing} times while loading backbone and base images, the last "
-                    f"with: {error}; if memory ran out, lower --workers"
+                    f"with: {reason}; if memory ran out, lower --workers"
                 ) from None
             self._replace(preparing.actor, error, preparing.n_failed + 1)
         else:

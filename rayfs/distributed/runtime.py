@@ -14,6 +14,9 @@ from rayfs.errors import InputError
 OBJECT_STORE_BYTES = 512 << 20
 """Of a local cluster: only Ray Data blocks pass through it, images and features are memory maps."""
 
+RAY_UNITS = 10_000
+"""The parts of a GPU that Ray counts in."""
+
 PROBE_S = 5.0
 """How long an address may take to answer; Ray itself would try for a quarter of an hour."""
 
@@ -157,4 +160,6 @@ def _start(ray: ModuleType, address: str) -> None:
 def _gpu_places(node_gpus: float, gpus: float) -> float:
     if gpus == 0:
         return float("inf")
-    return node_gpus // gpus if gpus >= 1 else node_gpus * (1 // gpus)
+    if gpus >= 1:
+        return node_gpus // gpus
+    return node_gpus * (RAY_UNITS // max(1, round(RAY_UNITS * gpus)))

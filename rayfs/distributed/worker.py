@@ -1,6 +1,7 @@
 """The actor that solves episodes: one process, one device, every episode from the same frozen world."""
 
 import os
+import sys
 import time
 import traceback
 from collections.abc import Mapping
@@ -26,6 +27,9 @@ from rayfs.methods.configs import FeatureDistillConfig
 from rayfs.methods.method import Task, World
 from rayfs.methods.registry import MethodConfig, create_method
 from rayfs.randomness import EpisodeRandomness
+
+OWN_SHARE = 0.95
+"""Of its part of a GPU, that tensors of a worker may take where several share one; the rest is CUDA's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +80,8 @@ class EpisodeWorker:
         import sklearn.linear_model  # noqa: F401  (no episode is to pay for it)
 
         device = torch.device("cuda" if spec.gpu else "cpu")
+        if 0 < spec.gpus < 1:
+            torch.cuda.set_per_process_memory_fraction(OWN_SHARE * spec.gpus)
         self._gpu_memory = GpuMemory(device)
         cache_dir = Path(spec.cache_dir)
         self._novel = open_table(cache_dir, spec.novel_fingerprint)
@@ -118,7 +124,11 @@ class EpisodeWorker:
             predictions = predict(solution.logits, len(labels), protocol.n_way)
             top, joint = solution.top_base, solution.joint
         except Exception:
-            return Row(status="failed", seconds=time.perf_counter() - started, error=traceback.format_exc(), **known)
+            error = traceback.format_exc()
+            if gpu_is_lost(self._world.device):
+                print(error, file=sys.stderr, flush=True)
+                os._exit(1)  # a new process may use it again; here all later episodes would fail at once
+            return Row(status="failed", seconds=time.perf_counter() - started, error=error, **known)
         return Row(
             status="ok", accuracy=float((predictions == labels).mean()), predictions=predictions.tolist(),
             labels=labels.tolist(), steps=solution.steps,
@@ -129,6 +139,16 @@ class EpisodeWorker:
             joint_base_accuracy=float((joint.base_predictions == joint.base_labels).double().mean()) if joint else None,
             seconds=time.perf_counter() - started, error="", **known,
         )  # fmt: skip
+
+
+def gpu_is_lost(device: torch.device) -> bool:
+    """Tell whether an error has left this process without its GPU: an illegal access does, lack of memory not."""
+    if device.type == "cuda":
+        try:
+            torch.cuda.synchronize(device)
+        except RuntimeError:
+            return True
+    return False
 
 
 def refuse_features_on_the_host(methods: Mapping[str, MethodConfig], bank: BaseBank, device: torch.device) -> None:

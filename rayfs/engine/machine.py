@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-MATMUL_SIDE, COPY_BYTES = 2048, 256 << 20
+MATMUL_SIDE, COPY_BYTES = {"cpu": 2048, "cuda": 8192}, 256 << 20
 LEAST_S = 0.2
 """Each probe repeats for so long."""
 
@@ -79,12 +79,12 @@ class Speeds:
 
 
 def measure_speeds(device: torch.device) -> Speeds:
-    """Time matrix products of 2,048 squared and copies of 256 MB."""
-    matmul = {}
+    """Time square matrix products and copies of 256 MB, with the precision that this process has for float32."""
+    matmul, side = {}, MATMUL_SIDE[device.type]
     for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
-        a, b = (torch.rand(MATMUL_SIDE, MATMUL_SIDE, device=device).to(dtype) for _ in range(2))
+        a, b = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
         out = torch.empty_like(a)
-        matmul[name] = 2 * MATMUL_SIDE**3 / _seconds(lambda a=a, b=b, out=out: torch.mm(a, b, out=out), device)
+        matmul[name] = 2 * side**3 / _seconds(lambda a=a, b=b, out=out: torch.mm(a, b, out=out), device)
     source = torch.zeros(COPY_BYTES // 4, device=device)
     target = torch.zeros_like(source)
     return Speeds(
@@ -123,6 +123,8 @@ def _stat(pid: int) -> list[str]:
 def _seconds(work, device: torch.device) -> float:
     """Return the mean seconds of one call over `LEAST_S`, after a first one that is not counted."""
     work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     n, started = 0, time.perf_counter()
     while time.perf_counter() - started < LEAST_S:
         for _ in range(4):

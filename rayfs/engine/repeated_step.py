@@ -4,6 +4,7 @@ Small networks finish their kernels faster than Python launches them; a replay l
 before the capture are real steps, too: nothing is run for warming up alone, and nothing has to be undone.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -53,8 +54,10 @@ class RepeatedStep:
     def _capture(self) -> torch.cuda.CUDAGraph:
         """Record the step; nothing of it is run. The graph has memory of its own, and as much as eager steps have."""
         graph = torch.cuda.CUDAGraph()
-        for generator in self._generators:
-            graph.register_generator_state(generator)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # newer versions of PyTorch see for themselves
+            for generator in self._generators if hasattr(graph, "register_generator_state") else ():
+                graph.register_generator_state(generator)
         torch.cuda.synchronize(self._device)
         torch.cuda.empty_cache()  # no memory is given back while a graph is captured
         graph.capture_begin(capture_error_mode="thread_local")
@@ -81,6 +84,7 @@ def replayable(device: torch.device, captured: bool) -> Iterator[None]:
     if device not in _streams:
         _streams[device] = torch.cuda.Stream(device)
     stream = _streams[device]
+    torch.cuda.empty_cache()  # what the graph of an episode before has held
     stream.wait_stream(torch.cuda.current_stream(device))
     try:
         with torch.cuda.stream(stream):

@@ -30,7 +30,7 @@ def resident(array: np.ndarray, device: torch.device, n_bytes: int) -> Tensor | 
     """Return a copy of `array` on `device`; None where it takes more than `n_bytes`."""
     if array.nbytes > n_bytes:
         return None
-    copy = _empty(array.shape, array.dtype).to(device)
+    copy = torch.empty(array.shape, dtype=_empty((0,), array.dtype).dtype, device=device)
     for start in range(0, len(array), COPIED_ROWS):
         copy[start : start + COPIED_ROWS] = torch.from_numpy(np.array(array[start : start + COPIED_ROWS]))
     return copy

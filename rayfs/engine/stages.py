@@ -75,4 +75,4 @@ def stage(name: str, wall: bool = True) -> Iterator[None]:
     since = clock.now()
     with torch.profiler.record_function(PROFILED + name):
         yield
-    clock.add(name, since, wall)
+        clock.add(name, since, wall)  # waits for the GPU, so that a profile has its kernels inside

@@ -20,7 +20,7 @@ from rayfs.benchmarks.augmentation import normalize, plain_view
 from rayfs.benchmarks.registry import Benchmark
 from rayfs.benchmarks.tables import ImageTable
 from rayfs.engine.bank import embed_table
-from rayfs.engine.row_input import resident, resident_bytes
+from rayfs.engine.row_input import RowInput, resident, resident_bytes
 from rayfs.errors import InputError
 from rayfs.pretraining.config import PretrainConfig
 from rayfs.pretraining.objective import Networks, Objective
@@ -99,13 +99,14 @@ class Trainer:
         assert config.batch is not None and config.lr is not None, "the configuration is resolved"
         self.objective, self.config, self._device, self._team = objective, config, device, team
         self._labels_of, self._labels = base.labels, torch.from_numpy(base.labels).to(device)
-        self._images = image_reader(base, device)
         self.batch = min(config.batch, len(base))
         if self.batch % team.size:
             raise InputError(
                 f"a batch of {self.batch} images cannot be shared evenly by {team.size} workers; choose --workers or "
                 "--batch so that one divides the other"
             )
+        on_device = resident(base.images, device, resident_bytes(device))
+        self._images = RowInput(base.images, on_device, device, self.batch // team.size)
         self.steps_per_epoch = len(base) // self.batch
         networks = objective.networks.to(device).to(memory_format=torch.channels_last)
         self._trained: nn.Module = networks
@@ -138,11 +139,12 @@ class Trainer:
         order = epoch_rows(self._labels_of, self.config.sampler, torch_generator(self.config.seed, "order", epoch))
         # Once an epoch to the GPU: a copy in every step would make the host wait for the step before.
         batches = order.to(self._device).split(self.batch)[: self.steps_per_epoch]
+        host_batches = order.split(self.batch)
         check_every = CHECK_EVERY.get(self._device.type, 50) if self._team.size == 1 else 50
         watched: list[Tensor] = []
         names: list[str] = []
         for step, rows in enumerate(batches, start=1):
-            named = self._step(rows, generator)
+            named = self._step(rows, host_batches[step - 1], generator)
             names = list(named)
             watched.append(torch.stack([value.detach().float() for value in named.values()]))
             if step % check_every == 0 or step == len(batches):
@@ -161,12 +163,13 @@ class Trainer:
         reset_ramp(self._trained, (epoch - 1) * self.steps_per_epoch)
         self._trained.train()
 
-    def _step(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Make one update with base images `rows` (N,), on the device; returns 0-d loss, accuracy and parts."""
+    def _step(self, rows: Tensor, host_rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Make one update with base images `rows` (N,), on the device and on the host; 0-d loss, accuracy and parts."""
         objective, mine = self.objective, self._team.part(len(rows))
+        self._images.load(host_rows[mine].numpy())
         draws, rows = objective.draw(rows, generator).part(mine), rows[mine]
         labels = self._labels[rows]
-        views = objective.views(self._images(rows), draws).contiguous(memory_format=torch.channels_last)
+        views = objective.views(self._images.read(rows), draws).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
             outputs = self._trained(views)
             with torch.no_grad():
@@ -247,17 +250,6 @@ def parameter_groups(networks: Networks, config: PretrainConfig) -> list[dict[st
         {"params": list(networks.backbone.parameters()), "lr_factor": 1.0},
         {"params": list(networks.heads.parameters()), "lr_factor": config.head_lr / config.lr},
     ]
-
-
-def image_reader(table: ImageTable, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Return what gets the images (N, H, W, C) uint8 of `rows` (N,) on `device` onto it.
-
-    A GPU keeps the whole table where it has room for it.
-    """
-    on_device = resident(table.images, device, resident_bytes(device))
-    if on_device is not None:
-        return lambda rows: on_device[rows]
-    return lambda rows: table.take(rows.cpu().numpy()).to(device)
 
 
 def learning_rate(config: PretrainConfig, epoch: int) -> float:

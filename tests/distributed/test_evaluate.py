@@ -237,3 +237,5 @@ def test_a_worker_fits_on_one_node_or_not_at_all() -> None:
     assert Resources(nodes=((8, 2), (3, 0))).n_fitting(2, 0) == 5
     assert Resources(nodes=((8, 2),)).n_fitting(1, 0.6) == 2, "0.6 + 0.6 do not share a GPU"
     assert Resources(nodes=((8, 2),)).n_fitting(1, 0.25) == 8
+    places = [Resources(nodes=((64, 1),)).n_fitting(1, gpus) for gpus in (0.05, 0.1, 0.2, 0.3, 1 / 3)]
+    assert places == [20, 10, 5, 3, 3], "1 // 0.1 is 9"

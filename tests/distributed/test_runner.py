@@ -254,3 +254,21 @@ def test_workers_that_die_again_and_again_while_loading_end_the_run(pool) -> Non
     actor = StandInActor(lambda call: ray.exceptions.ActorUnavailableError("out of memory", b"0" * 16))
     with pytest.raises(InputError, match=r"workers died 4 times while loading .* lower --workers"):
         pool([actor]).run(items(1), lambda new, done: None, lambda: None)
+
+
+def test_a_worker_that_could_not_load_for_once_is_killed_and_loads_in_a_new_process(pool) -> None:
+    answers = iter([RuntimeError("CUDA-capable device(s) is/are busy or unavailable")])
+
+    def busy_at_first(call: str) -> object:
+        cause = next(answers, None) if call == "prepare" else None
+        return ray.exceptions.RayTaskError("prepare", "traceback", cause) if cause else "fine"
+
+    rows: list[Row] = []
+    pool([StandInActor(busy_at_first)]).run(items(2), lambda new, done: rows.extend(new), lambda: None)
+    assert [row.status for row in rows] == ["ok", "ok"]
+
+
+def test_wrong_input_that_a_worker_finds_while_loading_ends_the_run_at_once(pool) -> None:
+    error = ray.exceptions.RayTaskError("prepare", "traceback", InputError("the features are not on this machine"))
+    with pytest.raises(InputError, match=r"^the features are not on this machine$"):
+        pool([StandInActor(lambda call: error)]).run(items(1), lambda new, done: None, lambda: None)

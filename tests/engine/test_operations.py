@@ -36,9 +36,11 @@ def test_operations_are_those_of_the_second_call_inside_stages():
     assert any(event.get("name") == "aten::mm" for event in json.loads(gzip.decompress(trace))["traceEvents"])
 
 
-def event(name: str, start: float, seconds: float, device: DeviceType) -> SimpleNamespace:
+def event(name: str, start: float, seconds: float, device: DeviceType, of_user: bool = False) -> SimpleNamespace:
     time = SimpleNamespace(start=1e6 * start, end=1e6 * (start + seconds), elapsed_us=lambda: 1e6 * seconds)
-    return SimpleNamespace(name=name, time_range=time, device_type=device, self_cpu_time_total=7.0)
+    return SimpleNamespace(
+        name=name, time_range=time, device_type=device, self_cpu_time_total=7.0, is_user_annotation=of_user
+    )
 
 
 def test_kernels_belong_to_the_stage_that_they_begin_in():
@@ -47,6 +49,7 @@ def test_kernels_belong_to_the_stage_that_they_begin_in():
         event(f"{PROFILED}forward", 1.5, 2, DeviceType.CUDA),  # its shadow on the GPU
         event("aten::conv2d", 1.1, 0.1, DeviceType.CPU), event("early", 0.5, 0.2, DeviceType.CUDA),
         event("conv", 1.2, 0.5, DeviceType.CUDA), event("conv", 2.0, 0.25, DeviceType.CUDA),
+        event("Optimizer.step", 1.2, 0.9, DeviceType.CUDA, of_user=True),  # around kernels
         event("between", 3.5, 0.25, DeviceType.CUDA), event("wgrad", 4.5, 1, DeviceType.CUDA),
     ]  # fmt: skip
     assert by_stage(events, GPU) == [
