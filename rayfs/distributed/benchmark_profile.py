@@ -9,6 +9,7 @@ from rayfs.durable_files import write_durably
 from rayfs.engine.machine import Speeds
 from rayfs.engine.operations import Operation
 from rayfs.engine.stages import STEP_STAGES
+from rayfs.errors import InputError
 from rayfs.evaluation.timing_report import operation_table
 from rayfs.evaluation.timings import write_rows
 
@@ -26,6 +27,11 @@ def measure_profile(bench: Bench, workers: list) -> None:
         ray.get(workers[0].measure.remote(episode, precision))  # warms up
         found, trace, speeds = ray.get(workers[0].profile.remote(episode, precision))
         operations = [operation for operation in found if operation.stage in STEP_STAGES]
+        if not operations:
+            raise InputError(
+                f"the profiler saw 0 operations on {bench.device.type}; the driver must let processes trace the GPU "
+                "(its option NVreg_RestrictProfilingToAdminUsers=0)"
+            )
         print(f"\nthe engine's steps, {precision}, one worker, {config.steps} steps under the profiler")
         print(operation_table(operations, config.steps))
         print(arithmetic_note(bench, operations, speeds, precision), flush=True)
@@ -48,6 +54,8 @@ def arithmetic_note(bench: Bench, operations: Sequence[Operation], speeds: Speed
     """Say what share of the time convolutions take, how fast they are, and what is left."""
     whole_s = sum(operation.seconds for operation in operations)
     arithmetic_s = sum(operation.seconds for operation in operations if ARITHMETIC.search(operation.name))
+    if arithmetic_s == 0:
+        return "No operation is known by its name as a convolution or a matrix product."
     protocol, config = bench.experiment.protocol, bench.part
     n_images = config.base_batch + protocol.n_way * protocol.n_shot * config.step_views
     rate, peak = (
