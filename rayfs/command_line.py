@@ -28,8 +28,11 @@ def run_job(
     interrupted (Ctrl-C), 141 nobody reads what is printed any more (`| head`), 143 terminated (SIGTERM).
     """
     try:
-        config = tyro.cli(config_class, args=argv, description=description)
-        return main(config)
+        try:
+            config = tyro.cli(config_class, args=argv, description=description)
+            return main(config)
+        finally:
+            sys.stdout.flush()  # else a reader that is gone would be noticed at the very end only
     except InputError as error:
         print(f"error: {without_secrets(str(error))}", file=sys.stderr)
         return EXIT_WRONG_INPUT

@@ -9,6 +9,7 @@ have done by then.
 It shows nothing of speed, of CUDA's arithmetic, or of what happens where the host runs ahead of the GPU.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -232,6 +233,12 @@ def pretended_gpu() -> Iterator[torch.device]:
         made = new_parameter(cls, data, requires_grad)
         return made if data is None else put(made, is_there(data))
 
+    run_thread = threading.Thread.run
+
+    def run(thread: threading.Thread) -> None:
+        with Placement():  # modes are of one thread
+            run_thread(thread)
+
     @contextmanager
     def stream(stream: object) -> Iterator[None]:
         yield
@@ -257,4 +264,5 @@ def pretended_gpu() -> Iterator[torch.device]:
         patch.setattr(torch, "Generator", Generator)
         patch.setattr(torch, "autocast", Autocast)
         patch.setattr(torch.nn.Parameter, "__new__", parameter)
+        patch.setattr(threading.Thread, "run", run)
         yield torch.device("cuda")

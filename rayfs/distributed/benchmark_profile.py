@@ -58,10 +58,8 @@ def arithmetic_note(bench: Bench, operations: Sequence[Operation], speeds: Speed
         return "No operation is known by its name as a convolution or a matrix product."
     protocol, config = bench.experiment.protocol, bench.part
     n_images = config.base_batch + protocol.n_way * protocol.n_shot * config.step_views
-    rate, peak = (
-        flops_of(bench, n_images, naive=False) * config.steps / arithmetic_s,
-        speeds.matmul_flops_per_s[precision],
-    )
+    rate = flops_of(bench, n_images, naive=False) * config.steps / arithmetic_s
+    peak = speeds.matmul_flops_per_s[precision]
     return (
         f"Convolutions and matrix products take {arithmetic_s / whole_s:.0%} of this time, at {rate / peak:.0%} of the "
         f"worker's matmul peak ({peak / 1e9:,.0f} GFLOP/s); all else takes {1 - arithmetic_s / whole_s:.0%}."

@@ -60,8 +60,9 @@ class TimedEpisodeWorker(EpisodeWorker):
         assert self._world is not None, "prepare the worker first"
         rows: list[Row] = []
         operations, trace = profile_operations(lambda: rows.extend(self.run(episode, [method], 1)), self._world.device)
-        if rows[0].status == "failed":
-            raise RuntimeError(rows[0].error)
+        for row in rows:
+            if row.status == "failed":
+                raise RuntimeError(row.error)
         return operations, trace, self.speeds()
 
     def speeds(self) -> Speeds:

@@ -200,10 +200,11 @@ class EpisodePool:
             reason = str(error)
             if isinstance(error, self._ray.exceptions.RayTaskError):
                 cause = task_cause(error)
-                if isinstance(cause, InputError):
+                if isinstance(cause, InputError) or self._spec.gpus == 0:
                     raise cause from None
-                self._ray.kill(preparing.actor, no_restart=False)  # another process may succeed: a GPU gets free
-                reason = f"{type(cause).__name__}: {cause}"
+                reason = f"{type(error.cause).__name__}: {error.cause}"
+                _say(f"a worker cannot load, and is tried again: {reason.splitlines()[0]}")
+                self._ray.kill(preparing.actor, no_restart=False)  # its GPU may get free
             self._n_died_preparing += RESTARTING not in str(error)
             hopeless = self._n_died_preparing > MAX_ATTEMPTS * self._n_workers
             if hopeless and not self._idle and not self._running:
@@ -235,7 +236,7 @@ class EpisodePool:
             while self._idle:  # a lost node takes them, too, and each would cost an episode one of its attempts
                 self._prepare(self._idle.pop())
         else:
-            if overdue:  # it was killed just as it came back
+            if overdue or any(row.status == "failed" for row in rows):  # killed as it came back; or its GPU is lost
                 self._prepare(actor)
             else:
                 self._idle.append(actor)

@@ -80,6 +80,7 @@ def run_trial(settings: Mapping[str, Any], *, course: Course, ledger: Any) -> No
                 worker = _ready_worker(course.worker, {name: config})
             rows += worker.run(episode, [name], attempt=1)
             if is_failed(rows[-1]):
+                worker.prepare()  # a lost GPU ends this process, and the trial is run again
                 break
             assert rows[-1].accuracy is not None
             done[episode.index] = (rows[-1].accuracy, rows[-1].seconds)

@@ -1,11 +1,11 @@
 """The actor that solves episodes: one process, one device, every episode from the same frozen world."""
 
 import os
-import sys
 import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ from rayfs.methods.configs import FeatureDistillConfig
 from rayfs.methods.method import Task, World
 from rayfs.methods.registry import MethodConfig, create_method
 from rayfs.randomness import EpisodeRandomness
+
+MODULES = ("sklearn.linear_model", "torch._dynamo")
+"""What classifiers and optimisers import when they are first used: no episode is to pay for it."""
 
 OWN_SHARE = 0.95
 """Of its part of a GPU, that tensors of a worker may take where several share one; the rest is CUDA's own."""
@@ -64,21 +67,28 @@ class EpisodeWorker:
         self._world: World | None = None
 
     def prepare(self) -> str:
-        """Load the world; call before the first episode, and again after a restart. Returns where the worker runs.
+        """Load the world; call before the first episode, after a restart, and after an episode that failed.
+
+        A process that has lost its GPU ends here: every later call would fail, and a new process may use it again.
+
+        Returns:
+            Where the worker runs.
 
         Raises:
             InputError: this node's cache lacks the tables or features.
         """
         spec = self._spec
         if self._world is not None:
+            if gpu_is_lost(self._world.device):
+                os._exit(1)
             return _whereabouts()
         if spec.gpu and not torch.cuda.is_available():
             raise InputError(
                 "Ray offers a GPU but this torch has no CUDA; install its CUDA build or use --gpus-per-worker 0"
             )
         configure_process(spec.n_threads, Path(spec.cache_dir))
-        import sklearn.linear_model  # noqa: F401  (no episode is to pay for it)
-
+        for name in MODULES:
+            import_module(name)
         device = torch.device("cuda" if spec.gpu else "cpu")
         if 0 < spec.gpus < 1:
             torch.cuda.set_per_process_memory_fraction(OWN_SHARE * spec.gpus)
@@ -124,11 +134,7 @@ class EpisodeWorker:
             predictions = predict(solution.logits, len(labels), protocol.n_way)
             top, joint = solution.top_base, solution.joint
         except Exception:
-            error = traceback.format_exc()
-            if gpu_is_lost(self._world.device):
-                print(error, file=sys.stderr, flush=True)
-                os._exit(1)  # a new process may use it again; here all later episodes would fail at once
-            return Row(status="failed", seconds=time.perf_counter() - started, error=error, **known)
+            return Row(status="failed", seconds=time.perf_counter() - started, error=traceback.format_exc(), **known)
         return Row(
             status="ok", accuracy=float((predictions == labels).mean()), predictions=predictions.tolist(),
             labels=labels.tolist(), steps=solution.steps,

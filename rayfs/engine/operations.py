@@ -67,7 +67,8 @@ def by_stage(events: Iterable[Any], device: torch.device) -> list[Operation]:
     for event in events:
         place = bisect_right(starts, event.time_range.start) - 1
         is_inside = place >= 0 and event.time_range.start <= stages[place][1]
-        if event.device_type != wanted or event.name.startswith(PROFILED) or event.is_user_annotation or not is_inside:
+        is_work = event.device_type == wanted and not getattr(event, "is_user_annotation", False)
+        if not is_work or not is_inside or event.name.startswith(PROFILED):
             continue
         key = stages[place][2], event.name
         calls[key] += 1

@@ -100,7 +100,7 @@ def compiled(backbone: nn.Module) -> nn.Module:
     Every shape of its inputs, and every mode, is compiled apart. Beyond its limit of them PyTorch would go on without
     compiling, and tell nobody; here that fails.
     """
-    import torch._dynamo  # takes a second, which only compiled steps are to pay
+    import torch._dynamo  # no part of `import torch`, and takes a second
 
     torch._dynamo.config.recompile_limit = COMPILED_VARIANTS
     torch._dynamo.config.accumulated_recompile_limit = 16 * COMPILED_VARIANTS

@@ -79,7 +79,8 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[StandInActor]], Epis
     def build(actors: list[StandInActor]) -> EpisodePool:
         made = EpisodePool.__new__(EpisodePool)
         made.__dict__.update(
-            _ray=StandInRay, _spec=SimpleNamespace(methods={"lr": {}}), _idle=[], _preparing={}, _later=[], _running={},
+            _ray=StandInRay, _spec=SimpleNamespace(methods={"lr": {}}, gpus=1), _idle=[], _preparing={}, _later=[],
+            _running={},
             _overdue={}, _whereabouts={}, _capacity=None, _asked_capacity=0.0, _timeout_s=None, _longest_s={},
             _n_workers=len(actors), _n_died_preparing=0,
             _waiting_since=time.monotonic(), _new_actor=lambda: actors[0],
@@ -256,16 +257,45 @@ def test_workers_that_die_again_and_again_while_loading_end_the_run(pool) -> Non
         pool([actor]).run(items(1), lambda new, done: None, lambda: None)
 
 
-def test_a_worker_that_could_not_load_for_once_is_killed_and_loads_in_a_new_process(pool) -> None:
-    answers = iter([RuntimeError("CUDA-capable device(s) is/are busy or unavailable")])
+def test_a_gpu_worker_that_could_not_load_for_once_is_killed_and_loads_in_a_new_process(pool, capsys) -> None:
+    cause = RuntimeError("CUDA-capable device(s) is/are busy or unavailable")
+    error = ray.exceptions.RayTaskError("prepare", "traceback", cause)
+    answers = iter([error])
 
     def busy_at_first(call: str) -> object:
-        cause = next(answers, None) if call == "prepare" else None
-        return ray.exceptions.RayTaskError("prepare", "traceback", cause) if cause else "fine"
+        return next(answers, "fine") if call == "prepare" else "fine"
 
     rows: list[Row] = []
     pool([StandInActor(busy_at_first)]).run(items(2), lambda new, done: rows.extend(new), lambda: None)
     assert [row.status for row in rows] == ["ok", "ok"]
+    assert "cannot load, and is tried again: RuntimeError: CUDA-capable device(s)" in capsys.readouterr().out
+    on_cpus = pool([StandInActor(lambda call: error)])
+    on_cpus._spec.gpus = 0
+    with pytest.raises(RuntimeError, match="busy"):
+        on_cpus.run(items(1), lambda new, done: None, lambda: None)
+
+
+def test_a_worker_is_asked_to_prepare_after_an_episode_that_failed(pool, monkeypatch) -> None:
+    """It ends then if it has lost its GPU; else the episodes to come would all fail there."""
+    asked: list[str] = []
+
+    def answer(call: str) -> str:
+        asked.append(call)
+        return "fine"
+
+    get = StandInRay.get
+
+    def get_failed_once(reference: _Reference) -> object:
+        found = get(reference)
+        if asked == ["prepare", "run"] and reference.episode is not None:
+            found = [replace(found[0], status="failed", accuracy=None, error="CUDA error")]
+        return found
+
+    monkeypatch.setattr(StandInRay, "get", staticmethod(get_failed_once))
+    rows: list[Row] = []
+    pool([StandInActor(answer)]).run(items(2), lambda new, done: rows.extend(new), lambda: None)
+    assert sorted((row.episode, row.status, row.attempt) for row in rows) == [(0, "ok", 2), (1, "ok", 1)]
+    assert asked == ["prepare", "run", "prepare", "run", "run"]
 
 
 def test_wrong_input_that_a_worker_finds_while_loading_ends_the_run_at_once(pool) -> None:

@@ -105,7 +105,7 @@ def test_rerunning_a_finished_run_prints_the_table_again_and_solves_nothing(fini
 def test_a_stopped_run_resumes_to_the_same_rows(finished, environment, tmp_path, stops) -> None:
     out, parts = tmp_path / "run", {}
     for signal_number, exit_code in stops:
-        parts |= stop_in_mid_run(out, environment, set(parts), signal_number, exit_code)
+        parts |= stop_in_mid_run(out, environment, signal_number, exit_code)
         assert 0 < len(RunDirectory(str(out)).rows()) < 2 * N_LONG, "what was finished is there, and not all was"
     result = run(out, environment, "--episodes", "12")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -114,10 +114,9 @@ def test_a_stopped_run_resumes_to_the_same_rows(finished, environment, tmp_path,
     assert scientific_columns(resumed) == scientific_columns(RunDirectory(str(finished[0])).rows())
 
 
-def stop_in_mid_run(
-    out: Path, environment: dict[str, str], known: set[Path], signal_number: int, exit_code: int
-) -> dict[Path, bytes]:
-    """Start the job, stop it when it has committed more than the parts `known`, and return all that it has."""
+def stop_in_mid_run(out: Path, environment: dict[str, str], signal_number: int, exit_code: int) -> dict[Path, bytes]:
+    """Start the job, stop it when it has committed something, and return all parts that there are then."""
+    known = set((out / "episodes").glob("part-*.parquet"))
     with subprocess.Popen(
         command(out, "--episodes", str(N_LONG), "--workers", "1"), cwd=ROOT, env=environment, stdout=subprocess.PIPE,
         text=True,
@@ -146,9 +145,13 @@ def test_failed_episodes_are_reported_and_the_exit_code_is_one(environment, tmp_
     assert summary["methods"]["lr"]["n"] == 2
 
 
-def test_reader_that_leaves_is_no_crash() -> None:
-    line = [sys.executable, "jobs/label_halluc_eval.py", "--help"]
-    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+@pytest.mark.parametrize("job", ["label_halluc_eval", "report"], ids=["more than a buffer", "less"])
+def test_reader_that_leaves_is_no_crash(job) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
+        [sys.executable, f"jobs/{job}.py", "--help"], cwd=ROOT, env=environment, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b"" and process.wait() == 141

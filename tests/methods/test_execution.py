@@ -169,6 +169,7 @@ def test_replayed_steps_give_the_result_of_steps_op_by_op(name, settings, gpu_wo
     task, world = gpu_world
     config = config_of(name, **settings)
     eager = solved(config, task, world)
+    assert eager.steps > EAGER_STEPS + 1, "something has to be replayed"
     assert same(solved(config, task, world), eager), "without graphs, too, a GPU gives other bits each time"
     for _ in range(2):  # the second episode finds the memory of the first
         replayed = solved(replace(config, execution="graph"), task, world)
