@@ -2,12 +2,14 @@
 
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rayfs.engine.operations import Operation
 from rayfs.evaluation.report.figure_style import BASELINE, SERIES, draw_svg, palette_css
 from rayfs.evaluation.table import aligned
 from rayfs.evaluation.timings import BUSY_CORES, NAIVE, OTHER, Timing, ratios, spread
+
+if TYPE_CHECKING:  # which imports torch
+    from rayfs.engine.operations import Operation
 
 
 def stage_table(timings: Sequence[Timing], stages: Sequence[str]) -> str:
@@ -58,7 +60,7 @@ N_OPERATIONS = 15
 """That a table shows."""
 
 
-def operation_table(operations: Sequence[Operation], n_steps: int) -> str:
+def operation_table(operations: Sequence["Operation"], n_steps: int) -> str:
     """Return what the longest operations take of a step, and all others together.
 
     Arguments:

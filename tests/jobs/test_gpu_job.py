@@ -1,15 +1,14 @@
 """Jobs on a Ray node with a GPU, a pretended one: base bank, workers, captured steps, a training."""
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from ray_head import address_of, ray_head
 
 from rayfs.evaluation.run_directory import RunDirectory
 
@@ -19,8 +18,6 @@ pytestmark = [
 ]  # fmt: skip
 
 ROOT = Path(__file__).parents[2]
-RAY = str(Path(sys.executable).with_name("ray"))
-
 PRETEND = f"""
 import sys
 if any(part in word for word in sys.orig_argv for part in ("default_worker.py", "jobs/")):
@@ -36,25 +33,13 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     """The environment of jobs on a node with two CPUs and a GPU, all of whose Python processes pretend."""
     site = tmp_path_factory.mktemp("site")
     (site / "sitecustomize.py").write_text(PRETEND)
-    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # short: socket paths end at 107 characters
     found = {
         **os.environ, "PYTHONPATH": str(site), "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0",
         "PYTHONUNBUFFERED": "1",
     }  # fmt: skip
     found.pop("RAY_ADDRESS", None)
-    start = [RAY, "start", "--head", "--block", "--port=0", "--num-cpus=2", "--num-gpus=1", f"--temp-dir={folder}"]
-    start += ["--include-dashboard=false", "--disable-usage-stats"]
-    with subprocess.Popen(start, env=found, stdout=subprocess.PIPE, text=True, start_new_session=True) as node:
-        assert node.stdout is not None
-        for line in node.stdout:
-            if "--address='" in line:
-                found["RAY_ADDRESS"] = line.split("'")[1]
-            if "--block" in line:
-                break
-        yield found
-        os.killpg(node.pid, 9)
-        subprocess.run(["pkill", "-9", "-f", folder], check=False)
-    shutil.rmtree(folder, ignore_errors=True)
+    with ray_head(found, "--num-gpus=1") as (_, folder):
+        yield {**found, "RAY_ADDRESS": address_of(folder)}
 
 
 def run(environment: dict[str, str], *command: str) -> str:

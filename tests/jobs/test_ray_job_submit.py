@@ -2,20 +2,16 @@
 
 import json
 import os
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pyarrow import parquet
 from quiet_rows import quiet_rows
+from ray_head import RAY, address_of, ray_head
 
 from rayfs.distributed.eval_config import EvalConfig
 from rayfs.evaluation.rows import scientific_columns
@@ -24,21 +20,12 @@ from rayfs.evaluation.run_directory import RunDirectory
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-RAY = str(Path(sys.executable).with_name("ray"))
 UPLOAD_LIMIT_BYTES = 16_000_000
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[tuple[str, dict[str, str], Path]]:
     """A head node with two CPUs in a folder of its own: (dashboard address, environment, its folder)."""
-    folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # short: socket paths end at 107 characters
-    port, dashboard = free_port(), free_port()
     environment = {
         **os.environ,
         "RAY_AUTH_MODE": "disabled",
@@ -46,38 +33,8 @@ def head() -> Iterator[tuple[str, dict[str, str], Path]]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     environment.pop("RAY_ADDRESS", None)
-    start = [RAY, "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}"]
-    start += ["--dashboard-agent-listen-port=0", "--num-cpus=2", f"--temp-dir={folder}", "--disable-usage-stats"]
-    with (folder / "start.log").open("w") as log:
-        process = subprocess.Popen(start, env=environment, stdout=log, stderr=log, cwd=folder, start_new_session=True)
-    try:
-        wait_for(f"http://127.0.0.1:{dashboard}/api/version")
-        yield f"http://127.0.0.1:{dashboard}", environment, folder
-    finally:
-        kill_below(folder)  # SIGTERM would drain the node for half a minute
-        process.wait(timeout=30)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def wait_for(url: str) -> None:
-    """Wait up to a minute until `url` answers."""
-    for _ in range(360):
-        try:
-            urllib.request.urlopen(url, timeout=2).close()
-            return
-        except OSError:
-            time.sleep(0.5)
-    pytest.fail(f"{url} does not answer")
-
-
-def kill_below(folder: Path) -> None:
-    """Kill every process that was started with `folder` on its command line: the daemons of one head node."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if str(folder).encode() in path.read_bytes():
-                os.kill(int(path.parent.name), signal.SIGKILL)
-        except (OSError, ProcessLookupError):
-            continue
+    with ray_head(environment) as (dashboard, folder):
+        yield dashboard, environment, folder
 
 
 JOB = ["python", "jobs/label_halluc_eval.py", "--split", "validation", "--n-way", "5", "--steps", "2"]
@@ -149,7 +106,7 @@ def test_a_relative_out_is_refused_because_it_would_be_lost(head) -> None:
 
 def test_a_plain_job_joins_the_cluster_of_ray_address(head, tmp_path) -> None:
     _, environment, folder = head
-    address = (folder / "ray_current_cluster").read_text().strip()
+    address = address_of(folder)
     flags = ["--split", "validation", "--n-way", "5", "--steps", "2", "--episodes", "3", "--out", str(tmp_path / "run")]
     result = subprocess.run(
         [sys.executable, "jobs/label_halluc_eval.py", *flags], cwd=ROOT, env={**environment, "RAY_ADDRESS": address},

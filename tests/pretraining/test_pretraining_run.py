@@ -62,11 +62,11 @@ def kill_in_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     """Let the process die in the middle of `epoch`, once."""
     whole = Trainer._step
 
-    def step(self: Trainer, rows, generator):
+    def step(self: Trainer, *given):
         if self._optimizer.param_groups[0]["now"] == epoch and self.steps_taken == 2:
             raise Killed
         self.steps_taken += 1
-        return whole(self, rows, generator)
+        return whole(self, *given)
 
     started = Trainer._start_epoch
 
@@ -272,9 +272,9 @@ def test_damaged_state_is_refused(tmp_path):
 def test_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
     out, whole = tmp_path / "a.safetensors", Trainer._step
 
-    def step(self: Trainer, rows, generator):
-        given = whole(self, rows, generator)
-        return given | {"loss": given["loss"] * (float("nan") if state_path(out).exists() else 1)}
+    def step(self: Trainer, *given):
+        values = whole(self, *given)
+        return values | {"loss": values["loss"] * (float("nan") if state_path(out).exists() else 1)}
 
     monkeypatch.setattr(Trainer, "_step", step)
     with pytest.raises(InputError, match="the loss of epoch 2, step 1 of 4, is nan; the step's images are the rows"):
