@@ -29,6 +29,8 @@ def ray_head(environment: Mapping[str, str], *flags: str) -> Iterator[tuple[str,
         process = subprocess.Popen(start, env=environment, stdout=log, stderr=log, cwd=folder, start_new_session=True)
     try:
         wait_for(f"http://127.0.0.1:{dashboard}/api/version")
+        while not (folder / "ray_current_cluster").exists() and process.poll() is None:
+            time.sleep(0.2)
         yield f"http://127.0.0.1:{dashboard}", folder
     finally:
         kill_below(folder)  # SIGTERM would drain the node for half a minute
