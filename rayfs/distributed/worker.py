@@ -5,7 +5,6 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,6 @@ from rayfs.methods.configs import FeatureDistillConfig
 from rayfs.methods.method import Task, World
 from rayfs.methods.registry import MethodConfig, create_method
 from rayfs.randomness import EpisodeRandomness
-
-MODULES = ("sklearn.linear_model", "torch._dynamo")
-"""What classifiers and optimisers import when they are first used: no episode is to pay for it."""
 
 OWN_SHARE = 0.95
 """Of its part of a GPU, that tensors of a worker may take where several share one; the rest is CUDA's own."""
@@ -87,8 +83,10 @@ class EpisodeWorker:
                 "Ray offers a GPU but this torch has no CUDA; install its CUDA build or use --gpus-per-worker 0"
             )
         configure_process(spec.n_threads, Path(spec.cache_dir))
-        for name in MODULES:
-            import_module(name)
+        # What classifiers and optimisers import when they are first used: no episode is to pay for it.
+        import sklearn.linear_model  # noqa: F401
+        from torch import _dynamo  # noqa: F401
+
         device = torch.device("cuda" if spec.gpu else "cpu")
         if 0 < spec.gpus < 1:
             torch.cuda.set_per_process_memory_fraction(OWN_SHARE * spec.gpus)

@@ -16,6 +16,7 @@ from rayfs.engine.host_memory import Held
 
 
 @pytest.mark.ray
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="reads /proc")
 def test_every_phase_is_looked_at(
     resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

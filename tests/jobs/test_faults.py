@@ -249,6 +249,7 @@ def hog(least_available: int) -> Iterator[None]:
             process.kill()
 
 
+@pytest.mark.long
 def test_a_worker_killed_by_the_memory_monitor_loses_nothing_and_the_message_says_so(
     quiet, private_ray, tmp_path
 ) -> None:

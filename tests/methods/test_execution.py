@@ -170,8 +170,10 @@ def test_replayed_steps_give_the_result_of_steps_op_by_op(name, settings, gpu_wo
     config = config_of(name, **settings)
     eager = solved(config, task, world)
     assert eager.steps > EAGER_STEPS + 1, "something has to be replayed"
-    assert same(solved(config, task, world), eager), "without graphs, too, a GPU gives other bits each time"
-    for _ in range(2):  # the second episode finds the memory of the first
+    is_real = torch.cuda.get_device_name() != "pretended GPU"
+    if is_real:
+        assert same(solved(config, task, world), eager), "without graphs, too, a GPU gives other bits each time"
+    for _ in range(1 + is_real):  # the second episode finds the memory of the first
         replayed = solved(replace(config, execution="graph"), task, world)
         if config.schedule == "constant":
             assert same(replayed, eager)
