@@ -257,13 +257,23 @@ def solve_items(
 
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Turn SIGTERM into an exception inside the block; set after Ray's start, which installs a handler of its own."""
+    """Turn SIGTERM into an exception inside the block; set after Ray's start, which installs a handler of its own.
+
+    Raises:
+        Terminated: on SIGTERM, also where Ray makes a plain KeyboardInterrupt of it.
+    """
+    received: list[int] = []
 
     def interrupt(signal_number: int, frame: object) -> None:
+        received.append(signal_number)
         raise Terminated("SIGTERM")
 
     former = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
+    except KeyboardInterrupt as error:
+        if received and not isinstance(error, Terminated):
+            raise Terminated("SIGTERM") from error
+        raise
     finally:
         signal.signal(signal.SIGTERM, former)

@@ -1,14 +1,12 @@
 """Tune a method on validation classes: proposals, the race on Ray Tune, rows as trials report, winner, page."""
 
 import shlex
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -37,7 +35,7 @@ from rayfs.distributed.tune_long_tail_config import COMPOSITIONAL
 from rayfs.distributed.tune_proposals import Plan, make_plan, searcher
 from rayfs.distributed.tune_trackers import refuse_absent_trackers, tracker_callbacks
 from rayfs.distributed.tune_trial import Course, Done
-from rayfs.errors import InputError, Terminated
+from rayfs.errors import InputError
 from rayfs.evaluation.run_directory import RunDirectory
 from rayfs.evaluation.storage import Storage
 from rayfs.evaluation.summary import summarise
@@ -300,30 +298,13 @@ def paste_command(config: TuneConfig, winner: Trial) -> str:
 
 @contextmanager
 def _resumable(run: RunDirectory, command: list[str]) -> Iterator[None]:
-    """Say how to resume what is interrupted inside the block; set behind `sigterm_as_interrupt`.
-
-    Raises:
-        Terminated: on SIGTERM, also where Ray makes a plain KeyboardInterrupt of it.
-    """
-    interrupt, terminated = signal.getsignal(signal.SIGTERM), False
-
-    def note(signal_number: int, frame: FrameType | None) -> None:
-        nonlocal terminated
-        terminated = True
-        if callable(interrupt):
-            interrupt(signal_number, frame)
-
-    signal.signal(signal.SIGTERM, note)
+    """Say how to resume what is interrupted inside the block."""
     try:
         yield
-    except KeyboardInterrupt as error:
+    except KeyboardInterrupt:
         again = without_secrets(shlex.join(command))
         print(f"\nstopped; {run.location} keeps every finished block. Resume with:\n  {again}", flush=True)
-        if terminated and not isinstance(error, Terminated):
-            raise Terminated("SIGTERM") from None
         raise
-    finally:
-        signal.signal(signal.SIGTERM, interrupt)
 
 
 def _finite(value: float) -> float | None:
