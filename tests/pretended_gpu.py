@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+NAME = "pretended GPU"
 
 TO_HOST = {
     "item", "tolist", "cpu", "numpy", "__array__", "__bool__", "__float__", "__int__", "__index__", "nonzero", "unique",
@@ -38,6 +39,11 @@ PLAIN = {
 
 MIXED = {"copy_", "__setitem__", "__getitem__", "__get__", "__set__", "_has_compatible_shallow_copy_type"}
 """What may take tensors of both devices."""
+
+
+def is_pretended() -> bool:
+    """Tell, where there is a GPU, whether it is this one: it draws the CPU's numbers."""
+    return torch.cuda.get_device_name() == NAME
 
 
 def is_there(tensor: Tensor) -> bool:
@@ -236,7 +242,7 @@ def pretended_gpu() -> Iterator[torch.device]:
     run_thread = threading.Thread.run
 
     def run(thread: threading.Thread) -> None:
-        with Placement():  # modes are of one thread
+        with Placement():  # modes are of one thread; a class with a `run` of its own goes without
             run_thread(thread)
 
     @contextmanager
@@ -247,7 +253,7 @@ def pretended_gpu() -> Iterator[torch.device]:
         "is_available": lambda: True,
         "device_count": lambda: 1,
         "current_device": lambda: 0,
-        "get_device_name": lambda device=None: "pretended GPU",
+        "get_device_name": lambda device=None: NAME,
         "get_device_properties": lambda device=None: SimpleNamespace(total_memory=80 << 30),
         "is_current_stream_capturing": lambda: Graph.captured is not None,
         "current_stream": lambda device=None: Passive(),

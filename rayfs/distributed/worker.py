@@ -22,7 +22,7 @@ from rayfs.engine.stages import stage
 from rayfs.errors import InputError
 from rayfs.evaluation.rows import Row
 from rayfs.hashing import stable_hash
-from rayfs.methods.configs import FeatureDistillConfig
+from rayfs.methods.configs import FeatureDistillConfig, FinetuneConfig
 from rayfs.methods.method import Task, World
 from rayfs.methods.registry import MethodConfig, create_method
 from rayfs.randomness import EpisodeRandomness
@@ -85,8 +85,9 @@ class EpisodeWorker:
         configure_process(spec.n_threads, Path(spec.cache_dir))
         # What classifiers and optimisers import when they are first used: no episode is to pay for it.
         import sklearn.linear_model  # noqa: F401
-        from torch import _dynamo  # noqa: F401
 
+        if any(isinstance(config, FinetuneConfig) for config in spec.methods.values()):
+            from torch import _dynamo  # noqa: F401
         device = torch.device("cuda" if spec.gpu else "cpu")
         if 0 < spec.gpus < 1:
             torch.cuda.set_per_process_memory_fraction(OWN_SHARE * spec.gpus)
