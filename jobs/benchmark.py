@@ -11,12 +11,12 @@ Prints tables; with --out writes timings.parquet and timings.svg, and a Parquet 
 
 import sys
 
-from rayfs.command_line import run_job
-from rayfs.distributed.benchmark_config import BenchmarkConfig
+from rayfs.flags.command_line import run_job
+from rayfs.performance.benchmark_flags import BenchmarkConfig
 
 
 def main(config: BenchmarkConfig) -> int:
-    from rayfs.distributed.benchmark import run_benchmark  # torch takes seconds to import
+    from rayfs.performance.benchmark import run_benchmark  # torch takes seconds to import
 
     return run_benchmark(config)
 

@@ -11,8 +11,8 @@ import os
 import sys
 from pathlib import Path
 
-from rayfs.cache_job import CacheConfig, run_cache
-from rayfs.command_line import run_job
+from rayfs.experiments.cache.job import CacheConfig, run_cache
+from rayfs.flags.command_line import run_job
 
 
 def main(config: CacheConfig) -> int:

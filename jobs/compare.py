@@ -17,9 +17,9 @@ Runs are only read. Exit code 0: done, 2: wrong input or a comparison that would
 
 import sys
 
-from rayfs.command_line import run_job
-from rayfs.evaluation.comparison.config import CompareConfig
-from rayfs.evaluation.comparison.job import run_compare
+from rayfs.experiments.comparison.flags import CompareConfig
+from rayfs.experiments.comparison.job import run_compare
+from rayfs.flags.command_line import run_job
 
 if __name__ == "__main__":
     sys.exit(run_job(run_compare, CompareConfig, __doc__))

@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tyro
 
-from rayfs.benchmarks.episodes import Episode, Protocol
-from rayfs.benchmarks.images import decode
-from rayfs.benchmarks.manifest import write_manifest
-from rayfs.benchmarks.registry import open_benchmark
-from rayfs.benchmarks.tables import ImageTable, load_table
+from rayfs.datasets.episode_file import write_manifest
+from rayfs.datasets.episodes import Episode, Protocol
+from rayfs.datasets.image_table import ImageTable, load_table
+from rayfs.datasets.images import decode
+from rayfs.datasets.registry import open_benchmark
 
 ALPHABETS = {
     "images_background_small1.zip": ("Balinese", "Early_Aramaic", "Greek", "Korean", "Latin"),
@@ -36,7 +36,7 @@ N_RUNS, N_WAY = 20, 20
 class Config:
     archives: Path
     """Folder with the three archives of github.com/brendenlake/omniglot (MIT)."""
-    target: Path = Path("rayfs/benchmarks/data/omniglot")
+    target: Path = Path("rayfs/datasets/data/omniglot")
     """Where the Parquet files go."""
 
 

@@ -9,12 +9,12 @@ Exit code 0: all done, 1: some episodes failed, 2: wrong input.
 
 import sys
 
-from rayfs.command_line import run_job
-from rayfs.distributed.embedding_eval_config import EmbeddingEvalConfig
+from rayfs.experiments.embeddings.flags import EmbeddingEvalConfig
+from rayfs.flags.command_line import run_job
 
 
 def main(config: EmbeddingEvalConfig) -> int:
-    from rayfs.distributed.evaluate_embedding import run_evaluate_embedding  # torch takes seconds to import
+    from rayfs.experiments.embeddings.job import run_evaluate_embedding  # torch takes seconds to import
 
     return run_evaluate_embedding(config, command=["python", *sys.argv])
 

@@ -10,12 +10,12 @@ input.
 
 import sys
 
-from rayfs.command_line import run_job
-from rayfs.distributed.eval_config import EvalConfig
+from rayfs.experiments.episodes.flags import EvalConfig
+from rayfs.flags.command_line import run_job
 
 
 def main(config: EvalConfig) -> int:
-    from rayfs.distributed.label_halluc_eval import run_label_halluc_eval  # torch takes seconds to import
+    from rayfs.experiments.episodes.job import run_label_halluc_eval  # torch takes seconds to import
 
     return run_label_halluc_eval(config, command=["python", *sys.argv])
 

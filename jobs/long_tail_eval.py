@@ -11,12 +11,12 @@ Features are computed once and cached; the rest takes seconds. Exit code 0: done
 
 import sys
 
-from rayfs.command_line import run_job
-from rayfs.distributed.long_tail_eval_config import LongTailEvalConfig
+from rayfs.experiments.long_tail.flags import LongTailEvalConfig
+from rayfs.flags.command_line import run_job
 
 
 def main(config: LongTailEvalConfig) -> int:
-    from rayfs.distributed.long_tail_eval import run_long_tail_eval  # torch takes seconds to import
+    from rayfs.experiments.long_tail.job import run_long_tail_eval  # torch takes seconds to import
 
     return run_long_tail_eval(config, command=["python", *sys.argv])
 

@@ -9,12 +9,12 @@ embedding is not at hand say so. Exit code 0: all done, 1: some episodes failed,
 
 import sys
 
-from rayfs.command_line import run_job
-from rayfs.distributed.paper_table_config import PaperTableConfig
+from rayfs.experiments.tables.flags import PaperTableConfig
+from rayfs.flags.command_line import run_job
 
 
 def main(config: PaperTableConfig) -> int:
-    from rayfs.distributed.paper_table import run_paper_table  # torch takes seconds to import
+    from rayfs.experiments.tables.job import run_paper_table  # torch takes seconds to import
 
     return run_paper_table(config, command=["python", *sys.argv])
 

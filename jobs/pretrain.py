@@ -22,9 +22,9 @@ import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from rayfs.command_line import run_job
 from rayfs.errors import InputError
-from rayfs.pretraining.config import PretrainConfig
+from rayfs.flags.command_line import run_job
+from rayfs.training.config import PretrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,9 @@ class Config(PretrainConfig):
 def main(config: Config) -> int:
     if config.out.suffix != ".safetensors":
         raise InputError(f"--out is '{config.out}'; expected a file name that ends in .safetensors")
-    from rayfs.distributed.pretrain import run_pretraining  # torch takes seconds to import; wrong flags should not
+    from rayfs.distributed.training_workers import (
+        run_pretraining,  # torch takes seconds to import; wrong flags should not
+    )
 
     given = {field.name: getattr(config, field.name) for field in fields(config)}
     training = PretrainConfig(**{field.name: given.pop(field.name) for field in fields(PretrainConfig)})

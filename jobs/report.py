@@ -9,12 +9,12 @@ report says how to get them and has everything else. Exit code 0: done, 2: wrong
 
 import sys
 
-from rayfs.command_line import run_job
-from rayfs.evaluation.report.config import ReportConfig
+from rayfs.experiments.report.flags import ReportConfig
+from rayfs.flags.command_line import run_job
 
 
 def main(config: ReportConfig) -> int:
-    from rayfs.evaluation.report.job import run_report  # torch takes seconds to import
+    from rayfs.experiments.report.job import run_report  # torch takes seconds to import
 
     return run_report(config)
 

@@ -11,12 +11,12 @@ once, with the rows of the quiet run, and the driver's memory flat; 1: not so, 2
 import sys
 from pathlib import Path
 
-from rayfs.command_line import run_job
-from rayfs.distributed.soak_config import SoakConfig
+from rayfs.flags.command_line import run_job
+from rayfs.performance.soak_flags import SoakConfig
 
 
 def main(config: SoakConfig) -> int:
-    from rayfs.distributed.soak import run_soak  # torch takes seconds to import
+    from rayfs.performance.soak import run_soak  # torch takes seconds to import
 
     return run_soak(config, Path(__file__).with_name("label_halluc_eval.py"))
 

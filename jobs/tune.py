@@ -10,12 +10,12 @@ Exit code 0: all done, 1: some trials failed, 2: wrong input.
 
 import sys
 
-from rayfs.command_line import run_job
-from rayfs.distributed.tune_config import TuneConfig
+from rayfs.experiments.tuning.flags import TuneConfig
+from rayfs.flags.command_line import run_job
 
 
 def main(config: TuneConfig) -> int:
-    from rayfs.distributed.tune import run_tune  # torch takes seconds to import
+    from rayfs.experiments.tuning.job import run_tune  # torch takes seconds to import
 
     return run_tune(config, command=["python", *sys.argv])
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from rayfs import cache as cache_module
-from rayfs.benchmarks.tables import cache_folder
 from rayfs.cache import cache_entries
-from rayfs.cache_job import CacheConfig, run_cache
-from rayfs.command_line import run_job
+from rayfs.datasets.image_table import cache_folder
 from rayfs.engine.bank import open_bank
 from rayfs.errors import InputError
+from rayfs.experiments.cache.job import CacheConfig, run_cache
+from rayfs.flags.command_line import run_job
 
 DAY_S = 86400
 

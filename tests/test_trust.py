@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import rayfs
-from rayfs.command_line import run_job
 from rayfs.errors import InputError
-from rayfs.evaluation.run_directory import RunDirectory
+from rayfs.flags.command_line import run_job
 from rayfs.redaction import without_secrets, without_secrets_inside
+from rayfs.runs.run_directory import RunDirectory
 
 PACKAGE = Path(rayfs.__file__).parent
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "jobs").glob("*.py")])

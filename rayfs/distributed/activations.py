@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rayfs.benchmarks.augmentation import Augmentation
-from rayfs.benchmarks.tables import ImageTable
-from rayfs.distributed.backbone_spec import BackboneSpec
-from rayfs.distributed.disk import refuse_full_disk
-from rayfs.distributed.runtime import Resources
+from rayfs.datasets.augmentation import Augmentation
+from rayfs.datasets.image_table import ImageTable
+from rayfs.distributed.session import Resources
 from rayfs.distributed.table_features import ensure_table_features, features_path
+from rayfs.engine.disk import refuse_full_disk
+from rayfs.engine.staged_backbone import BackboneSpec
 from rayfs.engine.table_views import TableViews
 from rayfs.methods.configs import FinetuneConfig, MethodConfig, SupportOnlyConfig
 

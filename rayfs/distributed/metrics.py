@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import torch
 
-from rayfs.evaluation.rows import Row
+from rayfs.runs.rows import Row
 
 SECONDS = [0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000]
 """Borders of the histogram of seconds."""

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rayfs.distributed.runtime import Resources, cluster_resources
+from rayfs.distributed.session import Resources, cluster_resources
 
 EMPTY_S = 600.0
 """How long a cluster without any CPU and GPU may take to get the first ones, where nothing else is said."""

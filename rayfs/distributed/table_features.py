@@ -11,14 +11,14 @@ import numpy as np
 import torch
 
 from rayfs.backbones.registry import n_features
-from rayfs.benchmarks.tables import ImageTable, open_table
-from rayfs.distributed.backbone_spec import BackboneSpec
+from rayfs.datasets.image_table import ImageTable, open_table
 from rayfs.distributed.data_task import run_data_task, set_up_ray_data
-from rayfs.distributed.disk import refuse_full_disk
-from rayfs.distributed.runtime import Resources
+from rayfs.distributed.session import Resources
 from rayfs.durable_files import written_durably
 from rayfs.engine.bank import BaseBank, bank_path, open_bank
+from rayfs.engine.disk import refuse_full_disk
 from rayfs.engine.progress import WorkProgress
+from rayfs.engine.staged_backbone import BackboneSpec
 from rayfs.engine.table_views import TableViews, embed_range, n_ranges
 from rayfs.errors import InputError
 

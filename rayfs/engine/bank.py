@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from rayfs.benchmarks.tables import ImageTable, open_table
 from rayfs.cache import touch
+from rayfs.datasets.image_table import ImageTable, open_table
 from rayfs.durable_files import written_durably
 from rayfs.engine.features import embed
 from rayfs.engine.row_input import RowInput, resident, resident_bytes

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rayfs.benchmarks.row_files import gather
+from rayfs.datasets.row_files import gather
 
 RESIDENT_SHARE = 0.25
 """Of the memory of a GPU, or of a worker's share of it, that arrays may take to stay there."""

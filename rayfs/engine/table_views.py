@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from rayfs.benchmarks.augmentation import (
+from rayfs.datasets.augmentation import (
     Augmentation,
     ViewParameters,
     apply_views,
@@ -21,7 +21,7 @@ from rayfs.benchmarks.augmentation import (
     normalize,
     plain_view,
 )
-from rayfs.benchmarks.tables import ImageTable
+from rayfs.datasets.image_table import ImageTable
 from rayfs.engine.features import BATCH, embed
 from rayfs.randomness import torch_generator
 

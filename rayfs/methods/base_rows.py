@@ -8,7 +8,7 @@ import math
 import numpy as np
 import torch
 
-from rayfs.benchmarks.tables import ImageTable
+from rayfs.datasets.image_table import ImageTable
 from rayfs.engine.bank import BaseBank
 from rayfs.methods.configs import BaseFinetuneConfig
 from rayfs.methods.frozen import classify

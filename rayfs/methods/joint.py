@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rayfs.backbones.heads import l2_normalize
-from rayfs.benchmarks.tables import ImageTable
+from rayfs.datasets.image_table import ImageTable
 from rayfs.engine.features import embed
 from rayfs.methods.method import Joint, Task, World
 from rayfs.randomness import EpisodeRandomness

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from rayfs.benchmarks.augmentation import Augmentation, apply_views, draw_views, normalize, plain_view
+from rayfs.datasets.augmentation import Augmentation, apply_views, draw_views, normalize, plain_view
 from rayfs.engine.bank import BaseBank
 from rayfs.randomness import EpisodeRandomness
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import tyro
 
-from rayfs.distributed.eval_config import EvalConfig
+from rayfs.experiments.episodes.flags import EvalConfig
 
 ROOT = Path(__file__).parents[2]
 

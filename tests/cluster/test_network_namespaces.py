@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rayfs.evaluation.rows import scientific_columns
-from rayfs.evaluation.run_directory import RunDirectory
+from rayfs.runs.rows import scientific_columns
+from rayfs.runs.run_directory import RunDirectory
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("network_namespaces.sh")

@@ -15,17 +15,17 @@ from rayfs.distributed.activations import (
     kept_activations,
     kept_bytes,
 )
-from rayfs.distributed.bank import ensure_bank
-from rayfs.distributed.evaluate import Execution, evaluate, wanted_rows, worker_spec
-from rayfs.distributed.experiment import Experiment
-from rayfs.distributed.label_halluc_eval import open_run
-from rayfs.distributed.runner import PoolSize
-from rayfs.distributed.runtime import Resources
-from rayfs.distributed.worker import EpisodeWorker
+from rayfs.distributed.base_bank import ensure_bank
+from rayfs.distributed.pool import PoolSize
+from rayfs.distributed.session import Resources
 from rayfs.engine.table_views import TableViews, embed_range, n_ranges
 from rayfs.errors import InputError
-from rayfs.evaluation.rows import scientific_columns
+from rayfs.experiments.episodes.experiment import Experiment
+from rayfs.experiments.episodes.job import open_run
+from rayfs.experiments.episodes.run import Execution, evaluate, wanted_rows, worker_spec
 from rayfs.methods.recipes import method_configs
+from rayfs.runs.rows import scientific_columns
+from rayfs.workers.episode_worker import EpisodeWorker
 
 pytestmark = pytest.mark.ray
 

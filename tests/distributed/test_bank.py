@@ -10,17 +10,17 @@ import pytest
 import torch
 from PIL import Image
 
-from rayfs.benchmarks.augmentation import normalize, plain_view
-from rayfs.benchmarks.sources import open_folder
-from rayfs.benchmarks.tables import load_table
-from rayfs.distributed import bank as bank_module
-from rayfs.distributed.bank import ensure_bank
+from rayfs.datasets.augmentation import normalize, plain_view
+from rayfs.datasets.image_table import load_table
+from rayfs.datasets.sources import open_folder
+from rayfs.distributed import base_bank as bank_module
+from rayfs.distributed.base_bank import ensure_bank
 from rayfs.distributed.data_task import run_data_task
-from rayfs.distributed.experiment import Experiment
-from rayfs.distributed.runtime import Resources
+from rayfs.distributed.session import Resources
 from rayfs.engine.bank import embed_table
 from rayfs.engine.progress import WorkProgress
 from rayfs.errors import InputError
+from rayfs.experiments.episodes.experiment import Experiment
 
 pytestmark = pytest.mark.ray
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.ray
 @pytest.fixture(scope="module")
 def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three classes of real Omniglot drawings as PNG and JPEG files of several sizes."""
-    from rayfs.benchmarks.registry import open_benchmark
+    from rayfs.datasets.registry import open_benchmark
 
     root = tmp_path_factory.mktemp("folder")
     source = open_benchmark("omniglot").source("validation", root)

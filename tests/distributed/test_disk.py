@@ -7,13 +7,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rayfs.distributed import activations, bank, disk, table_features
+from rayfs.distributed import activations, table_features
+from rayfs.distributed import base_bank as bank
 from rayfs.distributed.activations import ensure_activations, kept_bytes
-from rayfs.distributed.bank import build_bytes, ensure_bank
-from rayfs.distributed.experiment import Experiment
-from rayfs.distributed.runtime import Resources
+from rayfs.distributed.base_bank import build_bytes, ensure_bank
+from rayfs.distributed.session import Resources
 from rayfs.distributed.table_features import ensure_table_features
+from rayfs.engine import disk
 from rayfs.errors import InputError
+from rayfs.experiments.episodes.experiment import Experiment
 from rayfs.methods.recipes import method_configs
 
 NONE = Resources(nodes=())

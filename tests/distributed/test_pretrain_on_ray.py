@@ -6,10 +6,17 @@ from typing import Any
 import pytest
 import torch
 
-from rayfs.distributed.pretrain import Mailbox, clear_litter, even_share, only_writer, pick_device, run_pretraining
-from rayfs.distributed.runtime import Resources
+from rayfs.distributed.session import Resources
+from rayfs.distributed.training_workers import (
+    Mailbox,
+    clear_litter,
+    even_share,
+    only_writer,
+    pick_device,
+    run_pretraining,
+)
 from rayfs.errors import InputError
-from rayfs.pretraining.config import PretrainConfig
+from rayfs.training.config import PretrainConfig
 
 
 def pretrain(out: Path, **changes: Any) -> None:
@@ -41,7 +48,7 @@ def test_wrong_input_is_refused_before_ray_starts(tmp_path, monkeypatch, changes
     def started() -> str:
         raise AssertionError("Ray was started")
 
-    monkeypatch.setattr("rayfs.distributed.pretrain.connect", started)
+    monkeypatch.setattr("rayfs.distributed.training_workers.connect", started)
     with pytest.raises(InputError, match=message):
         pretrain(tmp_path / "a.safetensors", **changes)
     assert list(tmp_path.iterdir()) == []

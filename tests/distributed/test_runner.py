@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import ray.exceptions
 
-from rayfs.benchmarks.episodes import Episode
-from rayfs.distributed.runner import MAX_ATTEMPTS, RESTARTING, EpisodePool, Running, WorkItem
+from rayfs.datasets.episodes import Episode
+from rayfs.distributed.pool import MAX_ATTEMPTS, RESTARTING, EpisodePool, Running, WorkItem
 from rayfs.errors import InputError
-from rayfs.evaluation.rows import Row
+from rayfs.runs.rows import Row
 
 
 class StandInActor:
@@ -74,7 +74,7 @@ class StandInRay:
 
 @pytest.fixture
 def pool(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[StandInActor]], EpisodePool]:
-    monkeypatch.setattr("rayfs.distributed.runner.RESTART_PAUSE_S", 0)
+    monkeypatch.setattr("rayfs.distributed.pool.RESTART_PAUSE_S", 0)
 
     def build(actors: list[StandInActor]) -> EpisodePool:
         made = EpisodePool.__new__(EpisodePool)
@@ -144,7 +144,7 @@ def test_an_episode_that_kills_its_worker_each_time_is_given_up(pool, capsys) ->
 
 
 def test_the_pool_grows_with_the_cluster_but_not_beyond_its_episodes(pool, monkeypatch, capsys) -> None:
-    monkeypatch.setattr("rayfs.distributed.runner.GROW_S", 0)
+    monkeypatch.setattr("rayfs.distributed.pool.GROW_S", 0)
     made: list[StandInActor] = []
 
     def new_actor() -> StandInActor:
@@ -223,7 +223,7 @@ def test_an_episode_that_came_back_while_its_worker_was_killed_counts_and_the_wo
 
 
 def test_the_limit_of_an_episode_follows_what_its_methods_took(pool, monkeypatch) -> None:
-    monkeypatch.setattr("rayfs.distributed.runner.HUNG_LEAST_S", 100.0)
+    monkeypatch.setattr("rayfs.distributed.pool.HUNG_LEAST_S", 100.0)
     watched = pool([StandInActor(lambda call: "fine")])
     both = replace(items(1)[0], methods=("lr", "slow"))
     watched._longest_s = {"lr": 0.1}

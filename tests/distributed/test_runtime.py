@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rayfs.distributed.runtime import _address, _start
+from rayfs.distributed.session import _address, _start
 from rayfs.errors import InputError
 
 
@@ -67,7 +67,7 @@ def test_an_address_without_a_cluster_is_one_error(address: str, address_file, m
 def test_a_private_cluster_leaves_no_token_behind(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
     code = (
-        "from rayfs.distributed.runtime import connect, cluster_resources; connect(); print(cluster_resources().cpus)"
+        "from rayfs.distributed.session import connect, cluster_resources; connect(); print(cluster_resources().cpus)"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], env={**environment, "HOME": str(tmp_path), "RAY_ADDRESS": "local"},

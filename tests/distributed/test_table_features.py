@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from rayfs.backbones import create_backbone, save_checkpoint, state_hash
-from rayfs.benchmarks.augmentation import normalize, plain_view
-from rayfs.benchmarks.registry import open_benchmark
-from rayfs.benchmarks.tables import load_table
-from rayfs.distributed import bank as bank_module
+from rayfs.datasets.augmentation import normalize, plain_view
+from rayfs.datasets.image_table import load_table
+from rayfs.datasets.registry import open_benchmark
+from rayfs.distributed import base_bank as bank_module
 from rayfs.distributed import table_features
-from rayfs.distributed.bank import ensure_bank
-from rayfs.distributed.experiment import Experiment
-from rayfs.distributed.runtime import Resources
+from rayfs.distributed.base_bank import ensure_bank
+from rayfs.distributed.session import Resources
 from rayfs.distributed.table_features import ensure_table_features, features_path
 from rayfs.engine.bank import embed_table
 from rayfs.engine.table_views import TableViews, embed_range, n_ranges
+from rayfs.experiments.episodes.experiment import Experiment
 from rayfs.randomness import torch_generator
 
 pytestmark = pytest.mark.ray

@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 import tyro
 
-from rayfs.distributed.long_tail_eval_config import LongTailEvalConfig
-from rayfs.distributed.tune_config import TuneConfig
-from rayfs.distributed.tune_long_tail import paste_command
-from rayfs.distributed.tune_long_tail_config import evaluation_config, transfer_space
 from rayfs.errors import InputError
-from rayfs.evaluation.long_tail.blocks import BlockStore
-from rayfs.evaluation.long_tail.results import TunedEnsemble
-from rayfs.evaluation.long_tail.search_page import build_search_page
+from rayfs.experiments.long_tail.flags import LongTailEvalConfig
+from rayfs.experiments.tuning.flags import TuneConfig
+from rayfs.experiments.tuning.long_tail import paste_command
+from rayfs.experiments.tuning.long_tail_flags import evaluation_config, transfer_space
 from rayfs.long_tail.search import ScoredSetting
 from rayfs.long_tail.search_space import TransferSetting, TransferSpace
 from rayfs.long_tail.settings import TERMS
+from rayfs.reports.long_tail.search_page import build_search_page
+from rayfs.runs.long_tail_results import TunedEnsemble
+from rayfs.runs.search_blocks import BlockStore
 
 IDENTITY = {"tables": {"base": "a"}, "seed": 0}
 SETTING = TransferSetting(thresholds=(3, 9), tau=7.25, terms=TERMS[:2], attention="w-p", own_neighbour=False)

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 import pytest
 
 from rayfs.distributed import nodes
-from rayfs.distributed.eval_config import EvalConfig
-from rayfs.distributed.evaluate import pool_size
 from rayfs.distributed.nodes import EMPTY_S, wait_for_nodes
-from rayfs.distributed.runtime import Resources
+from rayfs.distributed.session import Resources
 from rayfs.errors import InputError
+from rayfs.experiments.episodes.flags import EvalConfig
+from rayfs.experiments.episodes.run import pool_size
 
 NOTHING, ONE, TWO, GPU = (Resources(nodes=((0, 0), *more)) for more in ((), ((1, 0),), ((2, 0),), ((4, 1),)))
 

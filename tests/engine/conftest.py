@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rayfs.benchmarks.tables import ImageTable, TableWriter
+from rayfs.datasets.image_table import ImageTable, TableWriter
 
 
 @pytest.fixture

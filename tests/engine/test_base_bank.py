@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rayfs.backbones.conv4 import Conv4
-from rayfs.benchmarks.augmentation import plain_view
+from rayfs.datasets.augmentation import plain_view
 from rayfs.engine.bank import bank_path, embed_table, open_bank, save_features
 from rayfs.engine.features import embed
 from rayfs.errors import InputError

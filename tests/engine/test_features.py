@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from rayfs.backbones.conv4 import Conv4
-from rayfs.benchmarks.augmentation import plain_view
+from rayfs.datasets.augmentation import plain_view
 from rayfs.engine.features import BATCH, embed
 from rayfs.randomness import torch_generator
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rayfs.benchmarks.row_files import gather
+from rayfs.datasets.row_files import gather
 from rayfs.engine.bank import open_bank, save_features
 from rayfs.engine.row_input import IndexInput, RowInput, resident, resident_bytes
 from rayfs.errors import InputError

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from rayfs.backbones.conv4 import Conv4
-from rayfs.benchmarks.augmentation import Augmentation, apply_views, normalize
-from rayfs.benchmarks.tables import ImageTable, TableWriter
+from rayfs.datasets.augmentation import Augmentation, apply_views, normalize
+from rayfs.datasets.image_table import ImageTable, TableWriter
 from rayfs.engine.bank import bank_path
 from rayfs.engine.table_views import RANGE, TableViews, embed_range, n_ranges
 from rayfs.randomness import torch_generator

@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from rayfs.distributed.bank import ensure_bank
-from rayfs.distributed.eval_config import EvalConfig
-from rayfs.distributed.evaluate import missing_items, worker_spec
-from rayfs.distributed.label_halluc_eval import build_experiment
-from rayfs.distributed.runner import PoolSize
-from rayfs.distributed.runtime import Resources
-from rayfs.distributed.worker import EpisodeWorker
-from rayfs.evaluation.rows import Row
+from rayfs.distributed.base_bank import ensure_bank
+from rayfs.distributed.pool import PoolSize
+from rayfs.distributed.session import Resources
+from rayfs.experiments.episodes.flags import EvalConfig
+from rayfs.experiments.episodes.job import build_experiment
+from rayfs.experiments.episodes.run import missing_items, worker_spec
+from rayfs.runs.rows import Row
+from rayfs.workers.episode_worker import EpisodeWorker
 
 
 def quiet_rows(config: EvalConfig, cache_dir: Path, episodes: Iterable[int]) -> list[Row]:

@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from rayfs.evaluation.writer import ResultBuffer
+from rayfs.runs.result_buffer import ResultBuffer
 
 
 def main() -> None:

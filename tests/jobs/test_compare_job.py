@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rayfs.benchmarks.episodes import Episode, Protocol, draw_episode
-from rayfs.benchmarks.manifest import encode_manifest
-from rayfs.command_line import run_job
-from rayfs.evaluation.comparison.config import CompareConfig
-from rayfs.evaluation.comparison.job import run_compare
-from rayfs.evaluation.rows import Row
-from rayfs.evaluation.run_directory import EPISODE_MANIFEST, RunDirectory
+from rayfs.datasets.episode_file import encode_manifest
+from rayfs.datasets.episodes import Episode, Protocol, draw_episode
+from rayfs.experiments.comparison.flags import CompareConfig
+from rayfs.experiments.comparison.job import run_compare
+from rayfs.flags.command_line import run_job
+from rayfs.runs.rows import Row
+from rayfs.runs.run_directory import EPISODE_MANIFEST, RunDirectory
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = {"n_way": 2, "n_shot": 1, "n_query": 4, "split": "test", "seed": 0}
@@ -130,7 +130,7 @@ def test_the_script_compares_two_runs_and_writes_figures_and_a_picture(write_run
 
 
 def test_the_job_starts_without_torch_and_ray() -> None:
-    code = "import sys, rayfs.evaluation.comparison.job; "
+    code = "import sys, rayfs.experiments.comparison.job; "
     code += "print([name for name in ('torch', 'ray', 'scipy', 'matplotlib') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 

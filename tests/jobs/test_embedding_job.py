@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from rayfs.command_line import run_job
-from rayfs.distributed.embedding_eval_config import EmbeddingEvalConfig
-from rayfs.distributed.evaluate_embedding import run_evaluate_embedding
-from rayfs.evaluation.rows import scientific_columns
-from rayfs.evaluation.run_directory import RunDirectory
+from rayfs.experiments.embeddings.flags import EmbeddingEvalConfig
+from rayfs.experiments.embeddings.job import run_evaluate_embedding
+from rayfs.flags.command_line import run_job
 from rayfs.methods.classifier_settings import CLASSIFIERS
+from rayfs.runs.rows import scientific_columns
+from rayfs.runs.run_directory import RunDirectory
 
 ROOT = Path(__file__).parents[2]
 FLAGS = ["--split", "validation", "--n-shot", "1", "5", "--n-query", "10", "--support-views", "2", "--device", "cpu"]
@@ -125,8 +125,8 @@ def test_wrong_input_is_one_message_and_exit_code_two(flags, expected, tmp_path,
 
 
 def test_a_run_with_other_settings_is_refused_before_any_work(tmp_path, capsys) -> None:
-    from rayfs.benchmarks.tables import cache_folder
-    from rayfs.distributed.embedding_eval import prepare_evaluations
+    from rayfs.datasets.image_table import cache_folder
+    from rayfs.experiments.embeddings.experiment import prepare_evaluations
 
     known = prepare_evaluations(EmbeddingEvalConfig(n_shot=(1,), episodes=5), cache_folder())[0]
     with RunDirectory(str(tmp_path / "run" / "1-shot")).open(known.identity(), {}, known.method_identities()):

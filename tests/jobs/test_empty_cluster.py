@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from job_lines import Lines
 
-from rayfs.evaluation.run_directory import RunDirectory
+from rayfs.runs.run_directory import RunDirectory
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -19,19 +19,19 @@ import ray.cloudpickle
 import torch
 from job_lines import Lines
 
-from rayfs.benchmarks.manifest import decode_manifest
-from rayfs.benchmarks.tables import ImageTable
-from rayfs.command_line import run_job
-from rayfs.distributed import evaluate
-from rayfs.distributed.eval_config import EvalConfig
-from rayfs.distributed.label_halluc_eval import run_label_halluc_eval
-from rayfs.distributed.runner import EpisodePool
-from rayfs.distributed.runtime import Resources
-from rayfs.distributed.worker import EpisodeWorker
+from rayfs.datasets.episode_file import decode_manifest
+from rayfs.datasets.image_table import ImageTable
+from rayfs.distributed.pool import EpisodePool
+from rayfs.distributed.session import Resources
 from rayfs.durable_files import TEMPORARY_SUFFIX
-from rayfs.evaluation.rows import Row, scientific_columns
-from rayfs.evaluation.run_directory import EPISODE_MANIFEST, RunDirectory
-from rayfs.evaluation.writer import ResultBuffer
+from rayfs.experiments.episodes import run as evaluate
+from rayfs.experiments.episodes.flags import EvalConfig
+from rayfs.experiments.episodes.job import run_label_halluc_eval
+from rayfs.flags.command_line import run_job
+from rayfs.runs.result_buffer import ResultBuffer
+from rayfs.runs.rows import Row, scientific_columns
+from rayfs.runs.run_directory import EPISODE_MANIFEST, RunDirectory
+from rayfs.workers.episode_worker import EpisodeWorker
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from ray_head import address_of, ray_head
 
-from rayfs.evaluation.run_directory import RunDirectory
+from rayfs.runs.run_directory import RunDirectory
 
 pytestmark = [
     pytest.mark.ray, pytest.mark.long,

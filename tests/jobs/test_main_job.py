@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rayfs.evaluation.rows import scientific_columns
-from rayfs.evaluation.run_directory import RunDirectory
+from rayfs.runs.rows import scientific_columns
+from rayfs.runs.run_directory import RunDirectory
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -13,9 +13,9 @@ from job_lines import Lines
 from pyarrow import parquet
 from quiet_rows import quiet_rows
 
-from rayfs.distributed.eval_config import EvalConfig
-from rayfs.evaluation.rows import scientific_columns
-from rayfs.evaluation.run_directory import RunDirectory
+from rayfs.experiments.episodes.flags import EvalConfig
+from rayfs.runs.rows import scientific_columns
+from rayfs.runs.run_directory import RunDirectory
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rayfs.command_line import run_job
-from rayfs.distributed.paper_table import run_paper_table
-from rayfs.distributed.paper_table_config import PaperTableConfig
+from rayfs.experiments.tables.flags import PaperTableConfig
+from rayfs.experiments.tables.job import run_paper_table
+from rayfs.flags.command_line import run_job
 
 ROOT = Path(__file__).parents[2]
 needs_cifar = pytest.mark.skipif(

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from rayfs.backbones.names import EXACT_NAMES
-from rayfs.pretraining.config import OBJECTIVES
-from rayfs.pretraining.training_state import read_state, state_path
+from rayfs.training.config import OBJECTIVES
+from rayfs.training.training_state import read_state, state_path
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from rayfs.command_line import run_job
-from rayfs.evaluation.report.config import ReportConfig
-from rayfs.evaluation.report.job import run_report
-from rayfs.evaluation.rows import Row
-from rayfs.evaluation.run_directory import RunDirectory
+from rayfs.experiments.report.flags import ReportConfig
+from rayfs.experiments.report.job import run_report
+from rayfs.flags.command_line import run_job
+from rayfs.runs.rows import Row
+from rayfs.runs.run_directory import RunDirectory
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rayfs.distributed.soak_config import SoakConfig
 from rayfs.errors import InputError
+from rayfs.performance.soak_flags import SoakConfig
 
 ROOT = Path(__file__).parents[2]
 

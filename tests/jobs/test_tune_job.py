@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rayfs.evaluation.run_directory import RunDirectory
+from rayfs.runs.run_directory import RunDirectory
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from rayfs.command_line import run_job
-from rayfs.distributed.eval_config import EvalConfig
-from rayfs.distributed.label_halluc_eval import run_label_halluc_eval
+from rayfs.experiments.episodes.flags import EvalConfig
+from rayfs.experiments.episodes.job import run_label_halluc_eval
+from rayfs.flags.command_line import run_job
 
 
 def evaluate(*argv: str) -> int:
@@ -136,8 +136,8 @@ def test_a_checkpoint_with_an_extra_tensor(error, folder, checkpoint, tmp_path) 
 
 
 def test_an_existing_run_with_another_configuration(error, folder, checkpoint) -> None:
-    from rayfs.benchmarks.tables import cache_folder
-    from rayfs.distributed.label_halluc_eval import build_experiment, open_run
+    from rayfs.datasets.image_table import cache_folder
+    from rayfs.experiments.episodes.job import build_experiment, open_run
 
     config = EvalConfig(
         benchmark="folder", data=str(folder), image_size=32, checkpoint=checkpoint, n_way=3, n_shot=1, n_query=2,

@@ -12,18 +12,6 @@ import torch
 from small_problem import COUNTS, small_problem
 
 from rayfs.errors import InputError
-from rayfs.evaluation.long_tail import report
-from rayfs.evaluation.long_tail.projection import project
-from rayfs.evaluation.long_tail.report import build_page
-from rayfs.evaluation.long_tail.results import (
-    CheckpointResult,
-    LongTailResults,
-    TunedEnsemble,
-    encode_rows,
-)
-from rayfs.evaluation.long_tail.summary import summarise_long_tail
-from rayfs.evaluation.long_tail.tables import published_lines, table_files, text_table
-from rayfs.evaluation.long_tail.write import SUMMARY, refuse_other_run, write_evaluation
 from rayfs.long_tail.centres import compose
 from rayfs.long_tail.ensemble import predict
 from rayfs.long_tail.groups import class_groups
@@ -31,6 +19,18 @@ from rayfs.long_tail.mismatches import mismatched
 from rayfs.long_tail.search import best_setting, score_settings
 from rayfs.long_tail.search_space import TransferSetting, TransferSpace, distinct_thresholds, draw_settings
 from rayfs.long_tail.settings import TUNED, paper_classifiers, unseen_classifiers
+from rayfs.reports.long_tail import report
+from rayfs.reports.long_tail.projection import project
+from rayfs.reports.long_tail.report import build_page
+from rayfs.reports.long_tail.tables import published_lines, table_files, text_table
+from rayfs.runs.long_tail_files import SUMMARY, refuse_other_run, write_evaluation
+from rayfs.runs.long_tail_results import (
+    CheckpointResult,
+    LongTailResults,
+    TunedEnsemble,
+    encode_rows,
+)
+from rayfs.statistics.long_tail_summary import summarise_long_tail
 
 HOSTILE = "<script>alert('x')</script>|*_"
 THRESHOLDS = (0, 9, 20)

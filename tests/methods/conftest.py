@@ -12,10 +12,10 @@ from torch import nn
 from rayfs.backbones.conv4 import Conv4
 from rayfs.backbones.convolution import kaiming_conv
 from rayfs.backbones.split import split
-from rayfs.benchmarks.augmentation import Augmentation, normalize, plain_view
-from rayfs.benchmarks.registry import OMNIGLOT, OMNIGLOT_AUGMENTATION
-from rayfs.benchmarks.sources import open_parquet
-from rayfs.benchmarks.tables import ImageTable, TableWriter, load_table
+from rayfs.datasets.augmentation import Augmentation, normalize, plain_view
+from rayfs.datasets.image_table import ImageTable, TableWriter, load_table
+from rayfs.datasets.registry import OMNIGLOT, OMNIGLOT_AUGMENTATION
+from rayfs.datasets.sources import open_parquet
 from rayfs.engine.bank import BaseBank, embed_table
 from rayfs.engine.table_views import TableViews, embed_range, n_ranges
 from rayfs.methods.method import Task, World

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rayfs.benchmarks.augmentation import ViewParameters, apply_views, draw_views
+from rayfs.datasets.augmentation import ViewParameters, apply_views, draw_views
 from rayfs.methods.method import Task, World
 
 

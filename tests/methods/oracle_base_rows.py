@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import torch
 
-from rayfs.benchmarks.tables import ImageTable
+from rayfs.datasets.image_table import ImageTable
 from rayfs.methods.configs import BaseFinetuneConfig
 from rayfs.randomness import torch_generator
 

@@ -25,7 +25,7 @@ from oracle_base_rows import naive_passes
 from torch import Tensor, nn
 
 from rayfs.backbones import regularisation
-from rayfs.benchmarks.augmentation import apply_views, draw_views
+from rayfs.datasets.augmentation import apply_views, draw_views
 from rayfs.methods.configs import AssoAlignConfig, FinetuneConfig
 from rayfs.methods.method import Task, World
 from rayfs.randomness import EpisodeRandomness, torch_generator

@@ -14,8 +14,7 @@ import torch
 from pretended_gpu import is_pretended
 
 from rayfs.backbones.resnet12 import ResNet12
-from rayfs.benchmarks.augmentation import Augmentation
-from rayfs.distributed.benchmark_config import BenchmarkConfig
+from rayfs.datasets.augmentation import Augmentation
 from rayfs.engine.process import configure_process
 from rayfs.engine.repeated_step import EAGER_STEPS, RepeatedStep, replayable
 from rayfs.errors import InputError
@@ -25,6 +24,7 @@ from rayfs.methods.finetuning import finetune, make_network
 from rayfs.methods.method import Solution, Task, World
 from rayfs.methods.recipes import resolve
 from rayfs.methods.registry import create_method
+from rayfs.performance.benchmark_flags import BenchmarkConfig
 from rayfs.randomness import EpisodeRandomness, torch_generator
 
 RANDOMNESS = EpisodeRandomness(seed=3, index=2)

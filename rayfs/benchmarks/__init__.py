@@ -1,1 +1,0 @@
-"""Benchmarks: image tables, splits, batched augmentation, episode drawing."""

@@ -1,0 +1,1 @@
+"""Benchmarks: image tables, splits, augmentation, the drawing of episodes."""

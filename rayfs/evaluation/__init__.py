@@ -1,1 +1,0 @@
-"""Evaluation: rows on disk, resume, intervals, paired comparison, tables."""

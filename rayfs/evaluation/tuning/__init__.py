@@ -1,1 +1,0 @@
-"""What a search found: its trials, the board people watch, and tune.html."""

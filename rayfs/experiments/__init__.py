@@ -1,0 +1,1 @@
+"""One folder a job family: from flags to results. Imports no Ray."""

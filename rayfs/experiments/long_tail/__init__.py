@@ -1,0 +1,1 @@
+"""Experiments: long-tailed recognition."""

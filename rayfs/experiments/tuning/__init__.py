@@ -1,0 +1,1 @@
+"""Experiments: searches over settings."""

@@ -1,0 +1,119 @@
+"""Which trials a search proposes: listed beforehand (random, grid), or by Optuna from trials that ended."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from rayfs.errors import InputError
+from rayfs.experiments.tuning.flags import TuneConfig
+from rayfs.methods.configs import MethodConfig
+from rayfs.methods.search_spaces import Choice, Space, grid_settings, random_settings
+from rayfs.statistics.trials import Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a command proposes."""
+
+    config: TuneConfig
+    proposed: dict[str, MethodConfig]
+    """Trial -> its configuration, in order, each once; the first is the recipe's default."""
+
+    @property
+    def resumes_former(self) -> bool:
+        """Whether trials that are in the run but not listed are proposals of the same search."""
+        return self.config.search == "optuna"
+
+    def n_more(self, n_former: int) -> int:
+        """Return how many trials Optuna proposes beside `n_former` that it proposed before."""
+        return max(0, self.config.n_trials - n_former) if self.config.search == "optuna" else 0
+
+    def described(self) -> str:
+        """Return what is searched, in two lines."""
+        config, race = self.config, self.config.race
+        spaces = ", ".join(f"{name.replace('_', '-')} {described_space(s)}" for name, s in config.spaces.items())
+        n = config.n_trials if config.search == "optuna" else len(self.proposed) - 1
+        stops = f"losers may stop after {', '.join(map(str, race.rungs))}" if race.rungs else "no trial stops early"
+        return (
+            f"search ({config.search}, seed {config.seed}): {spaces}\n"
+            f"the default and {n} trials of up to {race.episodes} episodes, the same for all; {stops} (reduction "
+            f"{race.reduction}); a report every {race.block}"
+        )
+
+
+def described_space(space: Space) -> str:
+    """Return "0.01 to 1 (log)" or "constant, linear"."""
+    if isinstance(space, Choice):
+        return "{" + ", ".join(map(str, space.values)) + "}"
+    return f"{space.low:g} to {space.high:g}{' (log)' if space.log else ''}"
+
+
+def make_plan(config: TuneConfig) -> Plan:
+    """Return the trials that can be listed before the search.
+
+    Raises:
+        InputError: an impossible setting, a grid of more points than trials, or Optuna is not installed.
+    """
+    if config.search == "optuna":
+        if find_spec("optuna") is None:
+            raise InputError("--search optuna needs Optuna: pip install 'rayfs[optuna]', or use --search random")
+        settings: list[dict[str, Any]] = []
+    elif config.search == "grid":
+        settings = grid_settings(config.spaces, config.grid_points)
+        if len(settings) > config.n_trials:
+            raise InputError(
+                f"the grid has {len(settings)} points but --n-trials is {config.n_trials}; raise it to {len(settings)}"
+                ", lower --grid-points, or search fewer settings with --tune"
+            )
+    else:
+        settings = [random_settings(config.spaces, config.seed, trial) for trial in range(config.n_trials)]
+    return Plan(config=config, proposed=dict(config.variants.of(each) for each in [{}, *settings]))
+
+
+def searcher(
+    config: TuneConfig, plan: Plan, trials: Sequence[Trial], n_former: int
+) -> Callable[[list[dict[str, Any]]], Any]:
+    """Return what makes the searcher out of the listed settings; import it behind `connect`.
+
+    Arguments:
+        trials: former ones, which Optuna learns from.
+    """
+    from rayfs.distributed.search import Proposals
+
+    if config.search != "optuna":
+        return Proposals
+    optuna = _optuna(config, trials)
+    return lambda listed: Proposals(listed, optuna, plan.n_more(n_former))
+
+
+def _optuna(config: TuneConfig, trials: Sequence[Trial]) -> Any:
+    import optuna
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    distributions = {name: _distribution(space) for name, space in config.spaces.items()}
+    scored = [t for t in trials if t.gain is not None and t.state in ("finished", "stopped") and _inside(t, config)]
+    sampler = optuna.samplers.TPESampler(seed=(config.seed * 1_000_003 + len(scored)) % 2**32)
+    search = OptunaSearch(space=distributions, metric="gain", mode="max", sampler=sampler)
+    for trial in scored:
+        search.add_evaluated_point(dict(trial.settings), trial.gain)
+    return search
+
+
+def _inside(trial: Trial, config: TuneConfig) -> bool:
+    for name, space in config.spaces.items():
+        value = trial.settings[name]
+        if not (value in space.values if isinstance(space, Choice) else space.low <= value <= space.high):
+            return False
+    return True
+
+
+def _distribution(space: Space) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(space, Choice):
+        return CategoricalDistribution(space.values)
+    if space.integer:
+        return IntDistribution(int(space.low), int(space.high), log=space.log)
+    return FloatDistribution(space.low, space.high, log=space.log)

@@ -1,1 +1,0 @@
-"""The naive recipe: what the engine is measured and tested against."""

@@ -1,0 +1,1 @@
+"""Workshop tools: benchmark, soak, the naive recipe. Nothing imports it."""

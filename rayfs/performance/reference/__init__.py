@@ -1,0 +1,1 @@
+"""The naive recipe that the engine is measured and tested against."""

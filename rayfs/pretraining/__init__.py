@@ -1,1 +1,0 @@
-"""Pretraining: embedding learning; one objective, one file."""

@@ -1,0 +1,1 @@
+"""Tables, figures and pages that people look at; published figures."""

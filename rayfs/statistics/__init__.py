@@ -1,0 +1,1 @@
+"""Intervals, pairing, comparison, summaries. No torch."""

@@ -1,0 +1,1 @@
+"""Training of embeddings: the loop, objectives, teachers."""

@@ -1,0 +1,1 @@
+"""What a worker process does: an episode, a block of episodes, a trial. Knows no Ray."""
