@@ -21,6 +21,11 @@ CACHED = 1 << 17
 """Probabilities of one classifier that are worked on at a time: 512 KiB."""
 
 
+DECIMALS = 9
+"""Of an accuracy in percent. A matrix product rounds equal accuracies apart by some 1e-13, and which is the larger then
+depends on the processor; rounded, equals are equal, and `best_setting` chooses among them by its rule."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScoredSetting:
     """A setting and its accuracy on validation images, percent, the mean over classes, for each group that has any."""
@@ -62,7 +67,7 @@ def score_settings(
         sets = [[list(members).index(member) for member in settings[place].classifier] for place in places]
         _score(features_ND, labels_N.numpy(), list(composed.values()), sets, centres.scale, right_SN, places)
     shares_NG, names = _class_shares(labels_N.numpy(), groups)
-    accuracy_SG = 100 * (right_SN.astype(np.float32) @ shares_NG)
+    accuracy_SG = np.round(100 * (right_SN.astype(np.float64) @ shares_NG), DECIMALS)
     return [
         ScoredSetting(setting=setting, accuracy=dict(zip(names, map(float, row), strict=True)))
         for setting, row in zip(settings, accuracy_SG, strict=True)
@@ -115,4 +120,4 @@ def _class_shares(labels_N: np.ndarray, groups: Mapping[str, np.ndarray]) -> tup
         counted_C = groups[name] & (n_C > 0)
         share_C = np.where(counted_C, 1 / np.maximum(n_C, 1), 0) / counted_C.sum()
         columns.append(share_C[labels_N])
-    return np.stack(columns, axis=1).astype(np.float32), names
+    return np.stack(columns, axis=1), names

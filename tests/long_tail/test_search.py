@@ -1,6 +1,7 @@
 """The search: its figures are those of evaluating each setting alone, and its draws can be repeated."""
 
 from dataclasses import replace
+from fractions import Fraction
 from itertools import combinations
 
 import numpy as np
@@ -39,6 +40,24 @@ def test_a_search_gives_the_figures_of_each_setting_alone(problem) -> None:
     assert best_setting(scored, "groups").value("groups") == max(
         (s.accuracy["medium"] + s.accuracy["few"]) / 2 for s in scored
     )
+
+
+def test_equal_accuracies_are_equal_in_the_last_bit_whatever_the_matrix_product_makes_of_them(problem) -> None:
+    """Else the processor chooses among equals: exact fractions of the answers against the figures."""
+    space = TransferSpace(attention=("p-w", "w-w"), block=40)
+    settings = [s for i in range(3) for s in draw_block(space, distinct_thresholds(COUNTS), 5, i)]
+    labels = problem.test_labels_N
+    kept = torch.arange(len(labels)) % 5 != labels % 5  # unequal numbers
+    features, labels = problem.test_ND[kept], labels[kept]
+    scored = score_settings(features, labels, problem.centres, GROUPS, settings)
+    found: dict[Fraction, set[float]] = {}
+    for setting, one in zip(settings, scored, strict=True):
+        composed = compose(problem.centres, setting.classifier, setting.attention, setting.own_neighbour)
+        answers = predict(features, {"one": setting.classifier}, composed, problem.centres.scale)["one"]
+        right = [Fraction(int((answers[labels == c] == c).sum()), int((labels == c).sum())) for c in range(len(COUNTS))]
+        found.setdefault(sum(right, Fraction(0)) / len(right), set()).add(one.accuracy["all"])
+    assert max(map(len, found.values())) == 1
+    assert len(found) < len(settings), "some are equal"
 
 
 def test_one_image_at_a_time_gives_the_same(problem, monkeypatch) -> None:
