@@ -9,8 +9,8 @@ from rayfs.backbones.heads import l2_normalize
 from rayfs.long_tail.centres import ClassCentres
 
 TIE = 1e-9
-"""Cosines that differ by less are equal. float64 rounds those of equal vectors apart by some 1e-16 for each feature; which
-way depends on the processor."""
+"""Cosines that differ by less are equal. float64 rounds those of equal vectors apart by some 1e-16 for each feature;
+which way depends on the processor."""
 
 
 def mismatched(centres: ClassCentres) -> np.ndarray:
