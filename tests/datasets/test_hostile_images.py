@@ -74,11 +74,11 @@ REFUSED = {
     "JPEG without height": (jpeg_of_size(8, 0), f"cannot decode the image (...; ...); {WHOLE}"),
     "PNG with too few pixels": (png(8, 8, b"\0" * 20), f"cannot decode the image (...; ...); {WHOLE}"),
     "PNG cut behind its header": (TINY[:33], f"cannot decode the image (33 bytes; ...); {WHOLE}"),
-    "PNG cut in its pixels": (TINY[:-20], f"cannot decode the image (...; chunk 'IDAT' is cut off); {WHOLE}"),
-    "PNG without end": (TINY[:-12], f"cannot decode the image (...; the file ends behind chunk 'IDAT'); {WHOLE}"),
+    "PNG cut in its pixels": (TINY[:-20], f"cannot decode the image (...; Truncated File Read); {WHOLE}"),
+    "PNG without end": (TINY[:-12], f"cannot decode the image (...; truncated PNG file); {WHOLE}"),
     "PNG with a bad pixel": (
         with_bad_pixels(encode(picture(0, 8, 8))),
-        f"cannot decode the image (...; chunk 'IDAT' does not match its checksum); {WHOLE}",
+        f"cannot decode the image (...; broken PNG file (bad header checksum in b'IDAT')); {WHOLE}",
     ),
     "PNG with a text bomb": (
         png(8, 8, b"\0" * 72, more=chunk(b"zTXt", b"a\0\0" + zlib.compress(b" " * 2_000_000))),
@@ -110,6 +110,22 @@ REFUSED = {
     },
 }
 """Name -> (bytes, the message behind the place); `...` stands for Pillow's words and for sizes."""
+
+
+def test_a_flipped_bit_of_a_png_is_refused_or_changes_no_pixel() -> None:
+    whole = encode(picture(3, 6, 6), "PNG")
+    expected, n_refused = decode(whole, channels=3, image_size=6, where="x.png"), 0
+    for bit in range(8 * len(whole)):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        try:
+            found = decode(bytes(flipped), channels=3, image_size=6, where="x.png")
+        except InputError:
+            n_refused += 1
+        else:
+            assert np.array_equal(found.pixels, expected.pixels) and found.key == expected.key, f"bit {bit}"
+    n_bits_of_the_end = 8 * 8  # length and checksum of the last chunk, which holds nothing
+    assert n_refused == 8 * len(whole) - n_bits_of_the_end
 
 
 @pytest.mark.parametrize("name", REFUSED)
