@@ -68,10 +68,14 @@ class PooledBlock(nn.Sequential):
         assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
         trained = images_NCHW.requires_grad or any(p.requires_grad for p in convolution.parameters())
         if (trained and torch.is_grad_enabled()) or images_NCHW.device.type != "cpu" or torch.compiler.is_compiling():
-            return super().forward(images_NCHW)  # compiled code misses what the kernel of the moments writes
+            # Compiled code misses what the kernel of the moments writes.
+            maps: Tensor = super().forward(images_NCHW)  # type: ignore[no-untyped-call]
+            return maps
         with torch.no_grad():
             pooled, mean_C, variance_C = _pooled_maps(images_NCHW, convolution, norm)
-        return relu(F.batch_norm(pooled, mean_C, variance_C, norm.weight, norm.bias, training=False, eps=norm.eps))
+        normed = F.batch_norm(pooled, mean_C, variance_C, norm.weight, norm.bias, training=False, eps=norm.eps)
+        activated: Tensor = relu(normed)
+        return activated
 
 
 def _pooled_maps(images_NCHW: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, Tensor]:

@@ -40,4 +40,5 @@ class Conv4Flat(nn.Module):
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
         """Return the features (N, D) of float images (N, C, H, W)."""
-        return self.layer4(self.layer3(self.layer2(self.layer1(images_NCHW)))).flatten(1)
+        features_ND: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(images_NCHW)))).flatten(1)
+        return features_ND

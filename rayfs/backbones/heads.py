@@ -44,7 +44,8 @@ class LinearHead(nn.Module):
 
     def forward(self, features_ND: Tensor) -> Tensor:
         """Return logits (N, C). A zero feature row gives the bias alone."""
-        return self.linear(l2_normalize(features_ND) if self.normalize else features_ND)
+        logits_NC: Tensor = self.linear(l2_normalize(features_ND) if self.normalize else features_ND)
+        return logits_NC
 
 
 class CosineHead(nn.Module):

@@ -26,7 +26,7 @@ class PackagedCheckpoint:
     @property
     def validation_accuracy(self) -> float:
         """On the validation episodes that chose its epoch, a fraction."""
-        return max(row["validation_accuracy"] for row in self.metadata["curve"])
+        return max(float(row["validation_accuracy"]) for row in self.metadata["curve"])
 
     def fits(self, backbone: str, benchmark: str, channels: int, image_size: int) -> bool:
         """Return whether it was trained with this backbone, at this size, on this benchmark with no class left out."""

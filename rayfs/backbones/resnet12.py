@@ -50,7 +50,8 @@ class ResidualBlock(nn.Module):
         if self.se is not None:
             out = self.se(out)
         out = self.relu(out + self.downsample(maps_NCHW))
-        return self.regularise(self.pool(out))
+        pooled: Tensor = self.regularise(self.pool(out))
+        return pooled
 
 
 class ResNet12(nn.Module):

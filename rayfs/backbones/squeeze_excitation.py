@@ -36,5 +36,5 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
         """Return the rescaled maps."""
-        scale_NC = self.fc(maps_NCHW.mean(dim=(2, 3)))
+        scale_NC: Tensor = self.fc(maps_NCHW.mean(dim=(2, 3)))
         return maps_NCHW * scale_NC[:, :, None, None]

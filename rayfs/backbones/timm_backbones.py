@@ -45,7 +45,8 @@ def timm_backbone(name: str, in_channels: int, image_size: int, generator: torch
             f"timm cannot build backbone 'timm:{name}' for {image_size} x {image_size} images with {in_channels} "
             f"channel(s) ({type(error).__name__}: {reason}); choose another image size or another backbone"
         ) from error
-    return model
+    without_head: nn.Module = model
+    return without_head
 
 
 def switch_off_dropout(model: nn.Module) -> None:
@@ -70,12 +71,14 @@ def _import_timm(name: str) -> ModuleType:
 
 def _create(timm: ModuleType, name: str, in_channels: int, image_size: int) -> nn.Module:
     """Return the model, for `image_size` where it takes one: timm has no list of those that do."""
+    model: nn.Module
     try:
-        return timm.create_model(name, pretrained=False, num_classes=0, in_chans=in_channels, img_size=image_size)
+        model = timm.create_model(name, pretrained=False, num_classes=0, in_chans=in_channels, img_size=image_size)
     except TypeError as error:
         if "img_size" not in str(error):
             raise
-    return timm.create_model(name, pretrained=False, num_classes=0, in_chans=in_channels)
+        model = timm.create_model(name, pretrained=False, num_classes=0, in_chans=in_channels)
+    return model
 
 
 def _measure_features(model: nn.Module, in_channels: int, image_size: int) -> int:

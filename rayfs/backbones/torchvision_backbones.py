@@ -37,7 +37,8 @@ def torchvision_resnet(name: str, in_channels: int, generator: torch.Generator) 
             _set_channels(model.conv1, in_channels)
     model.n_features = model.fc.in_features
     model.fc = nn.Identity()
-    return model
+    without_head: nn.Module = model
+    return without_head
 
 
 def torchvision_mobilenet(width: float, in_channels: int, generator: torch.Generator) -> nn.Module:
@@ -57,7 +58,8 @@ def torchvision_mobilenet(width: float, in_channels: int, generator: torch.Gener
             _set_channels(model.features[0][0], in_channels)
     model.n_features = model.last_channel
     model.classifier = nn.Identity()
-    return model
+    without_head: nn.Module = model
+    return without_head
 
 
 def _set_channels(conv: nn.Conv2d, in_channels: int) -> None:

@@ -31,9 +31,10 @@ class PreActivationBlock(nn.Module):
     def forward(self, maps_NCHW: Tensor) -> Tensor:
         """Return maps (N, width, H / stride, W / stride), rounded up."""
         activated = F.relu(self.bn1(maps_NCHW))
-        out = F.relu(self.bn2(self.conv1(activated)))
+        out: Tensor = F.relu(self.bn2(self.conv1(activated)))
         out = self.conv2(self.dropout(out))
-        return out + (maps_NCHW if self.convShortcut is None else self.convShortcut(activated))
+        out = out + (maps_NCHW if self.convShortcut is None else self.convShortcut(activated))
+        return out
 
 
 class Stage(nn.Module):
@@ -49,7 +50,8 @@ class Stage(nn.Module):
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
         """Return maps (N, width, H / stride, W / stride), rounded up."""
-        return self.layer(maps_NCHW)
+        maps: Tensor = self.layer(maps_NCHW)
+        return maps
 
 
 class WideResNet(nn.Module):

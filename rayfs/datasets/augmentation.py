@@ -9,6 +9,7 @@ Pillow rounds down to uint8 after each step (a mean shift of about 1.3/255).
 import functools
 import math
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -143,7 +144,7 @@ def normalize(x: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) 
 
 
 @functools.lru_cache(maxsize=256)
-def constant(values: tuple, device: torch.device, dtype: torch.dtype | None = None) -> torch.Tensor:
+def constant(values: tuple[Any, ...], device: torch.device, dtype: torch.dtype | None = None) -> torch.Tensor:
     """Return (nested) `values` as a tensor on `device`; the same one again, so that no step waits for a copy to a GPU.
 
     Nobody may write to it.

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
@@ -138,7 +139,7 @@ def write_parquet(target: Path, images: Sequence[bytes], labels: Sequence[int], 
         pq.write_table(table.replace_schema_metadata(metadata), temporary)
 
 
-def _png(pixels) -> bytes:
+def _png(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()

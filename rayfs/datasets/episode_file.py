@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -63,7 +64,8 @@ def encode_manifest(
     }
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(rows).replace_schema_metadata(metadata), sink, write_page_checksum=True)
-    return sink.getvalue().to_pybytes()
+    encoded: bytes = sink.getvalue().to_pybytes()
+    return encoded
 
 
 def read_manifest(path: Path, protocol: Protocol, fingerprint: str, n_rows: int) -> list[Episode]:
@@ -103,7 +105,7 @@ def decode_manifest(data: bytes, name: str) -> EpisodeManifest:
 @dataclass(frozen=True, kw_only=True)
 class _Header:
     fingerprint: str
-    protocol: dict
+    protocol: dict[str, Any]
     class_names: tuple[str, ...]
 
 
@@ -134,8 +136,8 @@ def _read(source: object, name: str) -> tuple[pa.Table, _Header]:
 
 def _is(found: pa.DataType, kind: str) -> bool:
     if kind == "list of integers":
-        return pa.types.is_list(found) and pa.types.is_signed_integer(found.value_type)
-    return pa.types.is_signed_integer(found) if kind == "integers" else pa.types.is_string(found)
+        return bool(pa.types.is_list(found) and pa.types.is_signed_integer(found.value_type))
+    return bool(pa.types.is_signed_integer(found) if kind == "integers" else pa.types.is_string(found))
 
 
 def _episodes(
@@ -157,7 +159,7 @@ def _class_names(metadata: dict[bytes, bytes]) -> tuple[str, ...]:
         return ()
 
 
-def _protocol_fields(metadata: dict[bytes, bytes]) -> dict | None:
+def _protocol_fields(metadata: dict[bytes, bytes]) -> dict[str, Any] | None:
     try:
         fields = parse_json(metadata[b"protocol"])
     except (KeyError, ValueError):
@@ -173,7 +175,7 @@ def _check_numbers(path: str, indices: list[int | None]) -> None:
         raise InputError(f"{path} holds {what}; expected distinct numbers from 0 on: write it again")
 
 
-def _check_protocol_agrees(path: Path, written: dict, asked: dict) -> None:
+def _check_protocol_agrees(path: Path, written: dict[str, Any], asked: dict[str, Any]) -> None:
     for field in sorted(asked.keys() - {"seed"}):  # the seed that drew the episodes; the run's own goes to the methods
         if written.get(field) != asked[field]:
             flag = "--" + field.replace("_", "-")
@@ -183,7 +185,7 @@ def _check_protocol_agrees(path: Path, written: dict, asked: dict) -> None:
             )
 
 
-def _episode(path: str, row: dict, protocol: Protocol, n_rows: int | None, n_classes: int | None) -> Episode:
+def _episode(path: str, row: dict[str, Any], protocol: Protocol, n_rows: int | None, n_classes: int | None) -> Episode:
     shapes = {
         "class_ids": (protocol.n_way,),
         "support_rows": (protocol.n_way, protocol.n_shot),

@@ -87,7 +87,8 @@ def gather(array: np.ndarray, rows: np.ndarray, out: np.ndarray | None = None) -
     if isinstance(array, np.memmap) and array.flags.c_contiguous and array.nbytes >= ANNOUNCED_BYTES:
         _announce(array, rows)
     if out is None:
-        return array[rows]
+        taken: np.ndarray = array[rows]
+        return taken
     if len(rows) and not 0 <= rows.min() <= rows.max() < len(array):
         raise IndexError(f"rows {rows.min()} to {rows.max()} of an array of {len(array)}")
     return np.take(array, rows, axis=0, out=out, mode="clip")  # the other mode would fill a buffer first

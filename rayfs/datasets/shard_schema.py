@@ -64,7 +64,7 @@ def _image_column(schema: pa.Schema, label_column: str, path: Path) -> str:
         raise InputError(
             f"{path}: column '{label_column}' is of type {label}, expected integers that number the classes"
         )
-    return images[0].name
+    return str(images[0].name)
 
 
 def _class_names(schema: pa.Schema, label_column: str, path: Path) -> list[str]:

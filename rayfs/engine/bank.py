@@ -82,7 +82,8 @@ class BaseBank:
 
 
 def bank_path(
-    cache_dir: Path, fingerprint: str, backbone: str, backbone_hash: str, mean: tuple, std: tuple, device_type: str,
+    cache_dir: Path, fingerprint: str, backbone: str, backbone_hash: str, mean: tuple[float, ...],
+    std: tuple[float, ...], device_type: str,
     views: TableViews | None = None, n_blocks: int | None = None,
 ) -> Path:  # fmt: skip
     """Return the file of the features that a backbone gives the images of a table on a device type (cpu, cuda).

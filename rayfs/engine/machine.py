@@ -8,7 +8,9 @@ import platform
 import resource
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -84,7 +86,7 @@ def measure_speeds(device: torch.device) -> Speeds:
     for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
         a, b = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
         out = torch.empty_like(a)
-        matmul[name] = 2 * side**3 / _seconds(lambda a=a, b=b, out=out: torch.mm(a, b, out=out), device)
+        matmul[name] = 2 * side**3 / _seconds(partial(torch.mm, a, b, out=out), device)
     source = torch.zeros(COPY_BYTES // 4, device=device)
     target = torch.zeros_like(source)
     return Speeds(
@@ -120,7 +122,7 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def _seconds(work, device: torch.device) -> float:
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
     """Return the mean seconds of one call over `LEAST_S`, after a first one that is not counted."""
     work()
     if device.type == "cuda":

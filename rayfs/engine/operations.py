@@ -55,11 +55,11 @@ def by_stage(events: Iterable[Any], device: torch.device) -> list[Operation]:
     An event belongs to the stage that it begins in: a stage waits for the GPU at both ends, and no two overlap.
     """
     on_gpu = device.type == "cuda"
-    events, wanted = list(events), torch.autograd.DeviceType.CUDA if on_gpu else torch.autograd.DeviceType.CPU
+    events, wanted = list(events), "CUDA" if on_gpu else "CPU"
     stages = sorted(
         (event.time_range.start, event.time_range.end, event.name.removeprefix(PROFILED))
         for event in events
-        if event.name.startswith(PROFILED) and event.device_type == torch.autograd.DeviceType.CPU
+        if event.name.startswith(PROFILED) and event.device_type.name == "CPU"
     )
     starts = [start for start, _, _ in stages]
     calls: dict[tuple[str, str], int] = defaultdict(int)
@@ -67,7 +67,7 @@ def by_stage(events: Iterable[Any], device: torch.device) -> list[Operation]:
     for event in events:
         place = bisect_right(starts, event.time_range.start) - 1
         is_inside = place >= 0 and event.time_range.start <= stages[place][1]
-        is_work = event.device_type == wanted and not getattr(event, "is_user_annotation", False)
+        is_work = event.device_type.name == wanted and not getattr(event, "is_user_annotation", False)
         if not is_work or not is_inside or event.name.startswith(PROFILED):
             continue
         key = stages[place][2], event.name

@@ -88,7 +88,7 @@ def best_setting(scored: Iterable[ScoredSetting], objective: Objective) -> Score
 
 def _alike(settings: Sequence[TransferSetting]) -> list[list[int]]:
     """Return the positions of settings that differ in thresholds alone."""
-    found: dict[tuple, list[int]] = {}
+    found: dict[tuple[object, ...], list[int]] = {}
     for place, s in enumerate(settings):
         found.setdefault((s.tau, s.terms, s.attention, s.own_neighbour), []).append(place)
     return list(found.values())
