@@ -66,7 +66,8 @@ def _import_timm(name: str) -> ModuleType:
         raise InputError(
             f"backbone 'timm:{name}' needs timm, which is not installed; run: pip install 'rayfs[timm]'"
         ) from error
-    return timm
+    module: ModuleType = timm
+    return module
 
 
 def _create(timm: ModuleType, name: str, in_channels: int, image_size: int) -> nn.Module:
