@@ -1,1 +1,1 @@
-"""Results on disk: rows, parts, the run directory, storage, lock and lease. Nothing else writes results."""
+"""Results on disk: rows, parts, run directories, locks, storage."""
