@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from rayfs.errors import InputError
-from rayfs.runs.run_manifest import refuse_difference
-from rayfs.runs.storage import Storage, explained, is_temporary
 from rayfs.json_text import parse_json
 from rayfs.redaction import without_secrets
+from rayfs.runs.run_manifest import refuse_difference
+from rayfs.runs.storage import Storage, explained, is_temporary
 
 SUMMARY, ROWS, REPORT = "summary.json", "classes.parquet", "report.html"
 

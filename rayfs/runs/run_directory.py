@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from rayfs.errors import InputError
+from rayfs.redaction import without_secrets, without_secrets_inside
 from rayfs.runs.lock import LEASE, WriterLease, WriterLock
-from rayfs.runs.run_manifest import merge_manifest, refuse_difference
-from rayfs.runs.run_manifest_shape import parse_manifest
 from rayfs.runs.origins import origin, refuse_foreign, refuse_other_labels
 from rayfs.runs.parts import (
     EPISODES,
@@ -23,8 +22,9 @@ from rayfs.runs.parts import (
     read_part,
 )
 from rayfs.runs.rows import Row
+from rayfs.runs.run_manifest import merge_manifest, refuse_difference
+from rayfs.runs.run_manifest_shape import parse_manifest
 from rayfs.runs.storage import STORAGE_ERRORS, Storage, explained, is_temporary
-from rayfs.redaction import without_secrets, without_secrets_inside
 
 T = TypeVar("T")
 

@@ -6,13 +6,13 @@ from dataclasses import asdict
 from typing import Any
 
 from rayfs.errors import InputError
-from rayfs.runs.run_manifest import refuse_difference
-from rayfs.runs.storage import Storage, explained, is_temporary
 from rayfs.hashing import stable_hash
 from rayfs.json_text import parse_json
 from rayfs.long_tail.search import ScoredSetting
 from rayfs.long_tail.search_space import TransferSetting, TransferSpace
 from rayfs.redaction import without_secrets, without_secrets_inside
+from rayfs.runs.run_manifest import refuse_difference
+from rayfs.runs.storage import Storage, explained, is_temporary
 
 SEARCH, BLOCKS = "search.json", "blocks"
 
