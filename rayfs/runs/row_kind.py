@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import pyarrow as pa
 
@@ -24,6 +24,19 @@ class ResultRow(Protocol):
 
 
 R = TypeVar("R", bound=ResultRow)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a resume reads of rows that are all finished."""
+
+    key: Key
+    finished: bool = True
+
+    @classmethod
+    def of(cls, *key: Any) -> Self:
+        """Return the origin of the row with the columns `key`."""
+        return cls(key)
 
 
 def _nothing(*given: object) -> None:

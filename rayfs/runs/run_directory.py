@@ -291,10 +291,16 @@ class RunDirectory(Generic[R]):
         if isinstance(self._lock, WriterLease):
             self._lock.check()
 
-    def read_file(self, name: str) -> bytes | None:
+    def names(self, folder: str = "") -> list[str]:
+        """Return the sorted names in the directory, or directly below a folder of it; needs no `open`."""
+        with explained(f"read the run directory {self.location}"):
+            return self._storage.names(folder)
+
+    def read_file(self, name: str, folder: str = "") -> bytes | None:
         """Return the content of the file `name`, None if there is none; needs no `open`."""
-        with explained(f"read {name} in {self.location}"):
-            return self._storage.read(name) if name in self._storage.names() else None
+        path = f"{folder}/{name}" if folder else name
+        with explained(f"read {path} in {self.location}"):
+            return self._storage.read(path) if name in self._storage.names(folder) else None
 
     def close(self) -> None:
         """Let another writer in; nothing is pending, so nothing is lost without it."""
