@@ -10,6 +10,7 @@ import pyarrow as pa
 from rayfs.errors import InputError
 from rayfs.json_text import parse_json
 from rayfs.long_tail.accuracy import class_scores
+from rayfs.runs.identity import Identity
 from rayfs.runs.long_tail_results import LongTailResults
 from rayfs.runs.row_kind import Done, RowKind
 from rayfs.runs.run_directory import SUMMARY
@@ -117,6 +118,6 @@ CLASSES: RowKind[ClassRow] = RowKind(
 """All rows of an evaluation are computed at once."""
 
 
-def summary_of(identity: Mapping[str, Any], summary: Mapping[str, Any], session: Mapping[str, Any]) -> dict[str, Any]:
+def summary_of(identity: Identity, summary: Mapping[str, Any], session: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of `summary.json`: the figures between what was evaluated and by what command."""
-    return {LONG_TAIL: dict(identity), **summary, "session": dict(session)}
+    return {LONG_TAIL: identity.to_json(), **summary, "session": dict(session)}

@@ -12,6 +12,7 @@ from typing_extensions import TypeVar
 from rayfs.errors import InputError
 from rayfs.redaction import without_secrets, without_secrets_inside
 from rayfs.runs.episode_rows import EPISODES
+from rayfs.runs.identity import Identity
 from rayfs.runs.lock import LEASE, WriterLease, WriterLock
 from rayfs.runs.parts import encode_part, merge_rows, part_name, part_numbers, read_origins, read_part
 from rayfs.runs.row_kind import Key, ResultRow, RowKind
@@ -64,14 +65,14 @@ class RunDirectory(Generic[R]):
 
     def open(
         self,
-        identity: Mapping[str, Any],
+        identity: Identity | Mapping[str, Any],
         information: Mapping[str, Any],
         methods: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Self:
         """Create the run, or resume it if it is the same.
 
         Arguments:
-            identity: what makes two runs the same (benchmark, fingerprint, protocol ...), nested plain values.
+            identity: what makes two runs the same (`rayfs.runs.identity`), or its nested plain values.
             information: anything worth keeping (versions, git commit, command); never compared, and kept without the
                 secrets in it.
             methods: method name -> its config; known names must have the same config, new names are added. Kinds
@@ -110,7 +111,9 @@ class RunDirectory(Generic[R]):
             raise
         return self
 
-    def refuse_other(self, identity: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    def refuse_other(
+        self, identity: Identity | Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
         """Check, without writing or locking anything, that `open` would create or resume this run.
 
         Raises:
@@ -121,10 +124,14 @@ class RunDirectory(Generic[R]):
             self._merged_manifest(identity, {}, methods or {})
 
     def _merged_manifest(
-        self, identity: Mapping[str, Any], information: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]]
+        self,
+        identity: Identity | Mapping[str, Any],
+        information: Mapping[str, Any],
+        methods: Mapping[str, Mapping[str, Any]],
     ) -> dict[str, Any]:
+        values = dict(identity) if isinstance(identity, Mapping) else identity.to_json()
         information = without_secrets_inside(dict(information))
-        plain = _plain({"identity": dict(identity), "information": information, "methods": dict(methods)})
+        plain = _plain({"identity": values, "information": information, "methods": dict(methods)})
         existing = self.manifest()
         if existing is None and (former := self._former_identity()) is not None:
             refuse_difference(former, plain["identity"], self.location)

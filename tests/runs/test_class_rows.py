@@ -9,11 +9,13 @@ from pyarrow import parquet
 
 from rayfs.errors import InputError
 from rayfs.runs.class_rows import CLASSES, ClassRow, summary_of
+from rayfs.runs.identity import LongTailIdentity
 from rayfs.runs.rows import Row
 from rayfs.runs.run_directory import SUMMARY, RunDirectory
 from rayfs.statistics.compared_run import read_run
 
-IDENTITY = {"tau": 10.0, "k": (0, 20)}
+EVALUATION = LongTailIdentity(settings={"tau": 10.0, "k": (0, 20)}, tables={}, checkpoints=[])
+IDENTITY = EVALUATION.to_json()
 
 
 def row(class_id: int, n_correct: int | None = 1, classifier: str = "cosine") -> ClassRow:
@@ -30,7 +32,7 @@ def opened(folder: Path, **changes: object) -> RunDirectory[ClassRow]:
 def test_rows_come_back_and_an_evaluation_done_again_replaces_them(tmp_path: Path) -> None:
     with opened(tmp_path) as run:
         run.replace([row(1, None), row(0)])
-        run.write_summary(summary_of(IDENTITY, {"gain": 1.0}, {"command": []}))
+        run.write_summary(summary_of(EVALUATION, {"gain": 1.0}, {"command": []}))
         assert run.rows() == [row(0), row(1, None)] and len(run.completed()) == 2
     names = parquet.read_table(tmp_path / "classes.parquet").column_names
     assert names[:5] == ["checkpoint", "state_hash", "classifier", "class", "group"]

@@ -9,7 +9,6 @@ Ray computes features that the cache lacks, and is not started otherwise.
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +34,7 @@ from rayfs.long_tail.transfer import refuse_impossible
 from rayfs.reports.long_tail.report import build_page
 from rayfs.reports.long_tail.tables import table_files, text_table
 from rayfs.runs.class_rows import CLASSES, ClassRow, class_rows, summary_of
+from rayfs.runs.identity import CosineNetwork, LongTailIdentity
 from rayfs.runs.long_tail_results import CheckpointResult, LongTailResults, TunedEnsemble
 from rayfs.runs.run_directory import RunDirectory
 from rayfs.statistics.long_tail_summary import summarise_long_tail
@@ -174,14 +174,14 @@ def search(
     )  # fmt: skip
 
 
-def identity(config: LongTailEvalConfig, images: LongTailImages, models: list[LongTailModel]) -> dict[str, Any]:
+def identity(config: LongTailEvalConfig, images: LongTailImages, models: list[LongTailModel]) -> LongTailIdentity:
     """Return what makes two evaluations the same."""
     left_out = ("data", "image_size", "checkpoint", "device", "threads", "out")
-    return {
-        **{name: value for name, value in asdict(config).items() if name not in left_out},
-        "tables": {split: table.fingerprint for split, table in images.tables.items()},
-        "checkpoints": [{"state_hash": model.spec.state_hash, "head_hash": model.head_hash} for model in models],
-    }
+    return LongTailIdentity(
+        settings={name: value for name, value in asdict(config).items() if name not in left_out},
+        tables={split: table.fingerprint for split, table in images.tables.items()},
+        checkpoints=[CosineNetwork(state_hash=m.spec.state_hash, head_hash=m.head_hash) for m in models],
+    )
 
 
 def report(

@@ -35,6 +35,7 @@ from rayfs.redaction import without_secrets
 from rayfs.reports.long_tail.search_page import TUNE_PAGE, build_search_page
 from rayfs.reports.text_table import aligned
 from rayfs.runs.block_rows import BLOCKS
+from rayfs.runs.identity import CosineNetwork, SettingsSearchIdentity
 from rayfs.runs.long_tail_results import TunedEnsemble
 from rayfs.runs.run_directory import RunDirectory
 from rayfs.runs.search_blocks import BlockStore
@@ -61,14 +62,14 @@ def tune_long_tail(config: TuneConfig, command: list[str]) -> int:
             f"--checkpoint {model.name} has not seen {int((~model.seen_C).sum())} of {len(model.seen_C)} classes in "
             "training; settings are searched for one that has seen all: use jobs/long_tail_eval.py"
         )
-    identity = {
-        "tables": {split: table.fingerprint for split, table in images.tables.items()},
-        "state_hash": model.spec.state_hash, "head_hash": model.head_hash, "seed": config.seed,
-    }  # fmt: skip
+    identity = SettingsSearchIdentity(
+        tables={split: table.fingerprint for split, table in images.tables.items()},
+        network=CosineNetwork(state_hash=model.spec.state_hash, head_hash=model.head_hash), seed=config.seed,
+    )  # fmt: skip
     space = transfer_space(config)
     n_blocks = -(-config.n_trials // space.block)
     with RunDirectory(config.out, BLOCKS).open(identity, session_information(command)) as run, sigterm_as_interrupt():
-        store = BlockStore(run, identity)
+        store = BlockStore(run, identity.to_json())
         centres = centres_of(chosen, images, model)
         labels_N = torch.from_numpy(images.labels["validation"])
         task = BlockTask(
