@@ -19,7 +19,7 @@ from rayfs.distributed.trial import Course, Done, Ledger, run_trial
 from rayfs.errors import InputError
 from rayfs.methods.search_spaces import rounded
 from rayfs.runs.rows import Row
-from rayfs.statistics.race import Race
+from rayfs.runs.race import Race
 
 MAX_PROCESS_FAILURES = 2
 """How often a trial whose process died is started again; it goes on behind its finished blocks."""

@@ -16,7 +16,7 @@ from rayfs.errors import InputError
 from rayfs.long_tail.centres import ClassCentres
 from rayfs.long_tail.search import ScoredSetting, best_setting, score_settings
 from rayfs.long_tail.search_space import TransferSpace, draw_block
-from rayfs.runs.search_blocks import scored_from_plain
+from rayfs.runs.block_rows import scored_from_plain
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,6 +8,7 @@ from statistics import median
 import numpy as np
 
 from rayfs.reports.text_table import aligned
+from rayfs.runs.episode_rows import EPISODES
 from rayfs.runs.parts import part_numbers, read_part
 from rayfs.runs.rows import Row, scientific_columns
 from rayfs.runs.storage import Storage
@@ -81,7 +82,7 @@ class FaultTally:
 def committed_rows(location: str) -> list[Row]:
     """Return every row of every part of a run, as written: `RunDirectory.rows` would hide duplicates."""
     storage = Storage.at(location)
-    return [row for number in part_numbers(storage) for row in read_part(storage, number)]
+    return [row for number in part_numbers(EPISODES, storage) for row in read_part(EPISODES, storage, number)]
 
 
 def tally_episodes(

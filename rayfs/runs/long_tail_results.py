@@ -1,4 +1,4 @@
-"""What an evaluation of long-tailed recognition found, and its rows: one for each checkpoint, classifier and class.
+"""What an evaluation of long-tailed recognition found, in memory; its rows are in `rayfs.runs.class_rows`.
 
 N test images, C classes.
 """
@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-from pyarrow import parquet
 
-from rayfs.long_tail.accuracy import N_RESAMPLES, class_scores
+from rayfs.long_tail.accuracy import N_RESAMPLES
 from rayfs.long_tail.centres import ClassCentres
 from rayfs.long_tail.groups import Borders, class_groups
 from rayfs.long_tail.search import Objective, ScoredSetting
@@ -95,38 +93,3 @@ class LongTailResults:
     def answered(self, classifier: str) -> np.ndarray:
         """Return which classes a classifier can give, (C,) bool: the trained head knows none that were not seen."""
         return self.seen_C if classifier == COSINE else np.ones_like(self.seen_C)
-
-
-def encode_rows(results: LongTailResults) -> bytes:
-    """Return the rows as a Parquet file: counts and right answers of each class, nothing rounded.
-
-    No answer, rather than none right, where a classifier cannot give the class.
-    """
-    group_of = np.full(len(results.class_names), "", dtype=object)
-    for name, members in results.groups.items():
-        group_of[members & (group_of == "")] = name
-    columns: dict[str, list] = {name: [] for name in ("checkpoint", "state_hash", "classifier", "class", "group")}
-    numbers: dict[str, list] = {name: [] for name in ("class_id", "n_train", "n_test", "n_correct")}
-    seen: list[bool] = []
-    n_classes = len(results.class_names)
-    for checkpoint in results.checkpoints:
-        for classifier, answers in checkpoint.answers.items():
-            scores = class_scores(answers, results.labels_N, n_classes)
-            for name, value in (
-                ("checkpoint", checkpoint.name), ("state_hash", checkpoint.state_hash), ("classifier", classifier),
-            ):  # fmt: skip
-                columns[name] += [value] * n_classes
-            columns["class"] += results.class_names
-            columns["group"] += group_of.tolist()
-            numbers["class_id"] += range(n_classes)
-            numbers["n_train"] += results.counts_C.tolist()
-            numbers["n_test"] += scores.n_C.tolist()
-            given = zip(scores.correct_C.tolist(), results.answered(classifier), strict=True)
-            numbers["n_correct"] += [n_correct if answered else None for n_correct, answered in given]
-            seen += results.seen_C.tolist()
-    arrays = {name: pa.array(values, pa.string()) for name, values in columns.items()}
-    arrays |= {name: pa.array(values, pa.int64()) for name, values in numbers.items()}
-    arrays["seen"] = pa.array(seen, pa.bool_())
-    sink = pa.BufferOutputStream()
-    parquet.write_table(pa.table(arrays), sink, compression="zstd", write_page_checksum=True)
-    return sink.getvalue().to_pybytes()

@@ -16,6 +16,16 @@ class Origin(NamedTuple):
     episode_hash: str
     config_hash: str
 
+    @property
+    def key(self) -> tuple[int, str]:
+        """What the row is the result of."""
+        return self.episode, self.method
+
+    @property
+    def finished(self) -> bool:
+        """Whether the method solved the episode."""
+        return self.status == "ok"
+
 
 def origin(row: Row) -> Origin:
     """Return the origin of a row."""

@@ -1,6 +1,5 @@
 """One result row for each (episode, method), and its Arrow form."""
 
-import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,6 +57,16 @@ class Row:
     worker: str = ""
     error: str = ""
     """Traceback if failed, else empty; secrets are taken out of it."""
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """What it is the result of: (episode, method)."""
+        return self.episode, self.method
+
+    @property
+    def finished(self) -> bool:
+        """Whether the method solved the episode."""
+        return self.status == "ok"
 
     def __post_init__(self) -> None:
         if self.error:
@@ -122,21 +131,6 @@ SCIENTIFIC_COLUMNS = (
     "joint_base_accuracy",
 )
 """What must be bit-identical between reruns on the same hardware, whatever the workers, order and attempts."""
-
-
-def rows_to_table(rows: Iterable[Row]) -> pa.Table:
-    """Return `rows` as an Arrow table of `SCHEMA`."""
-    rows = list(rows)
-    return pa.table({name: [getattr(row, name) for row in rows] for name in SCHEMA.names}, schema=SCHEMA)
-
-
-def table_to_rows(table: pa.Table) -> list[Row]:
-    """Return the rows of an Arrow table of `SCHEMA`."""
-    columns = table.to_pydict()
-    names = [field.name for field in dataclasses.fields(Row)]
-    return [
-        Row(**dict(zip(names, values, strict=True))) for values in zip(*(columns[name] for name in names), strict=True)
-    ]
 
 
 def scientific_columns(rows: Iterable[Row]) -> list[tuple[Any, ...]]:

@@ -1,31 +1,27 @@
 """The run directory: the only place where results live, safe against kills, full disks and second writers."""
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, overload
+
+from typing_extensions import TypeVar
 
 from rayfs.errors import InputError
-from rayfs.runs.lock import LEASE, WriterLease, WriterLock
-from rayfs.runs.run_manifest import merge_manifest, refuse_difference
-from rayfs.runs.run_manifest_shape import parse_manifest
-from rayfs.runs.origins import origin, refuse_foreign, refuse_other_labels
-from rayfs.runs.parts import (
-    EPISODES,
-    encode_part,
-    merge_rows,
-    part_name,
-    part_numbers,
-    read_origins,
-    read_part,
-)
-from rayfs.runs.rows import Row
-from rayfs.runs.storage import STORAGE_ERRORS, Storage, explained, is_temporary
 from rayfs.redaction import without_secrets, without_secrets_inside
+from rayfs.runs.episode_rows import EPISODES
+from rayfs.runs.identity import Identity
+from rayfs.runs.lock import LEASE, WriterLease, WriterLock
+from rayfs.runs.parts import encode_part, merge_rows, part_name, part_numbers, read_origins, read_part
+from rayfs.runs.row_kind import Key, ResultRow, RowKind
+from rayfs.runs.rows import Row
+from rayfs.runs.run_manifest import merge_manifest, refuse_difference, refuse_other_kind
+from rayfs.runs.run_manifest_shape import parse_manifest
+from rayfs.runs.storage import STORAGE_ERRORS, Storage, explained, is_temporary
 
+R = TypeVar("R", bound=ResultRow, default=Row)
 T = TypeVar("T")
 
 MANIFEST = "manifest.json"
@@ -39,34 +35,48 @@ class RowsNotSavedError(InputError):
     """Rows could not be written (full disk, lost network); the parts written earlier are intact."""
 
 
-class RunDirectory:
-    """`manifest.json`, `episodes.parquet`, `episodes/part-NNNNNN.parquet` and `summary.json` at one location.
+class RunDirectory(Generic[R]):
+    """`manifest.json`, rows of one kind in Parquet files, and whole files such as `summary.json`, at one location.
 
     Reading (`manifest`, `completed`, `rows`) needs no `open`. Writing does: it holds a lock on the local filesystem, a
     lease on others (object stores).
-    Work may be done more than once, but a (episode, method) is committed as ok at most once.
+    Work may be done more than once, but the row of a key is committed as finished at most once.
 
     Arguments:
         location: a local path or any pyarrow filesystem URI.
+        kind: of the rows, by default those of episodes.
 
     Raises:
         InputError: if the URI has no filesystem; `open` and the readers raise it for anything wrong at the location.
     """
 
-    def __init__(self, location: str) -> None:
+    @overload
+    def __init__(self: "RunDirectory[Row]", location: str) -> None: ...
+
+    @overload
+    def __init__(self, location: str, kind: RowKind[R]) -> None: ...
+
+    def __init__(self, location: str, kind: RowKind[Any] = EPISODES) -> None:
         self.location = without_secrets(location)
+        self._kind: RowKind[R] = kind
         self._storage = Storage.at(location)
         self._lock: WriterLock | WriterLease | None = None
-        self._completed: set[tuple[int, str]] | None = None
+        self._completed: set[Key] | None = None
 
-    def open(self, identity: dict[str, Any], information: dict[str, Any], methods: dict[str, dict[str, Any]]) -> Self:
+    def open(
+        self,
+        identity: Identity | Mapping[str, Any],
+        information: Mapping[str, Any],
+        methods: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Self:
         """Create the run, or resume it if it is the same.
 
         Arguments:
-            identity: what makes two runs the same (benchmark, fingerprint, protocol ...), nested plain values.
+            identity: what makes two runs the same (`rayfs.runs.identity`), or its nested plain values.
             information: anything worth keeping (versions, git commit, command); never compared, and kept without the
                 secrets in it.
-            methods: method name -> its config; known names must have the same config, new names are added.
+            methods: method name -> its config; known names must have the same config, new names are added. Kinds
+                whose rows are of no methods have none.
 
         Raises:
             InputError: if the location cannot be written, holds foreign files or another run, or has another writer.
@@ -75,8 +85,9 @@ class RunDirectory:
         try:
             with explained(f"write the run directory {self.location}"):
                 self._claim()
-                self.write_manifest(self._merged_manifest(identity, information, methods))
-                self._storage.make_folder(EPISODES)
+                self.write_manifest(self._merged_manifest(identity, information, methods or {}))
+                if self._kind.folder:
+                    self._storage.make_folder(self._kind.folder)
             self._completed = self.completed()
         except BaseException:
             self.close()
@@ -100,7 +111,9 @@ class RunDirectory:
             raise
         return self
 
-    def refuse_other(self, identity: dict[str, Any], methods: dict[str, dict[str, Any]]) -> None:
+    def refuse_other(
+        self, identity: Identity | Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
         """Check, without writing or locking anything, that `open` would create or resume this run.
 
         Raises:
@@ -108,19 +121,29 @@ class RunDirectory:
         """
         with explained(f"read the run directory {self.location}"):
             self._refuse_foreign_files()
-            self._merged_manifest(identity, {}, methods)
+            self._merged_manifest(identity, {}, methods or {})
 
     def _merged_manifest(
-        self, identity: dict[str, Any], information: dict[str, Any], methods: dict[str, dict[str, Any]]
+        self,
+        identity: Identity | Mapping[str, Any],
+        information: Mapping[str, Any],
+        methods: Mapping[str, Mapping[str, Any]],
     ) -> dict[str, Any]:
-        information = without_secrets_inside(information)
-        plain = _plain({"identity": identity, "information": information, "methods": methods})
-        return merge_manifest(self.manifest(), location=self.location, **plain)
+        values = dict(identity) if isinstance(identity, Mapping) else identity.to_json()
+        information = without_secrets_inside(dict(information))
+        plain = _plain({"identity": values, "information": information, "methods": dict(methods)})
+        existing = self.manifest()
+        if existing is None and (former := self._former_identity()) is not None:
+            refuse_difference(former, plain["identity"], self.location)
+        return merge_manifest(existing, kind=self._kind.name, location=self.location, **plain)
+
+    def _former_identity(self) -> dict[str, Any] | None:
+        return self._kind.former_identity(self._storage, self._storage.names())
 
     def _refuse_foreign_files(self) -> None:
         names = self._storage.names()
         foreign = [name for name in names if name != LOCK and not name.startswith(LEASE) and not is_temporary(name)]
-        if foreign and MANIFEST not in names:
+        if foreign and MANIFEST not in names and self._former_identity() is None:
             raise InputError(
                 f"{self.location} holds {len(foreign)} files ({', '.join(foreign[:3])} ...) but no {MANIFEST}: it is "
                 "not a run directory; use another --out or an empty one"
@@ -134,49 +157,51 @@ class RunDirectory:
         else:
             self._lock = WriterLease(self._storage, self.location)
         self._storage.delete_temporary_files()
-        self._storage.delete_temporary_files(EPISODES)
+        if self._kind.folder:
+            self._storage.delete_temporary_files(self._kind.folder)
 
     def manifest(self) -> dict[str, Any] | None:
         """Return the manifest, None where there is no run yet.
 
         Raises:
-            InputError: if it is not a manifest or the location cannot be read.
+            InputError: if it is not a manifest, is of another kind of run, or the location cannot be read.
         """
         with explained(f"read the run directory {self.location}"):
             if MANIFEST not in self._storage.names():
                 return None
             content = self._storage.read(MANIFEST)
-        return parse_manifest(content, self._storage.path(MANIFEST))
+        manifest = parse_manifest(content, self._storage.path(MANIFEST))
+        refuse_other_kind(manifest, self._kind.name, self.location)
+        return manifest
 
-    def completed(self) -> set[tuple[int, str]]:
-        """Return the (episode, method) pairs that have an ok row.
+    def completed(self) -> set[Key]:
+        """Return the keys that have a finished row; of episodes they are (episode, method).
 
         Raises:
             InputError: if a part is damaged or of another run, naming the file.
         """
         if self._completed is not None:
             return set(self._completed)
-        parts = self._of_every_part(read_origins)
-        refuse_foreign(parts, self._part_path)
-        return {(row.episode, row.method) for part in parts.values() for row in part if row.status == "ok"}
+        parts = self._of_every_part(lambda number: read_origins(self._kind, self._storage, number))
+        self._kind.refuse_foreign(parts, self._part_path)
+        return {row.key for part in parts.values() for row in part if row.finished}
 
-    def rows(self) -> list[Row]:
-        """Return one row for each (episode, method), sorted by them: ok beats failed, later beats earlier.
+    def rows(self) -> list[R]:
+        """Return one row for each key, sorted by it: finished beats failed, later beats earlier.
 
         Raises:
             InputError: if there is no run here, or a part is damaged or of another run, naming the file.
         """
         manifest = self._refuse_absent()
-        parts = self._of_every_part(read_part)
-        refuse_foreign({number: map(origin, rows) for number, rows in parts.items()}, self._part_path)
+        parts = self._of_every_part(lambda number: read_part(self._kind, self._storage, number))
+        origins = {number: map(self._kind.origin_of, rows) for number, rows in parts.items()}
+        self._kind.refuse_foreign(origins, self._part_path)
         rows = merge_rows(parts)
-        n_way = manifest["identity"].get("protocol", {}).get("n_way")
-        if isinstance(n_way, int):
-            refuse_other_labels(rows, n_way, self.location)
+        self._kind.refuse_impossible(rows, manifest["identity"], self.location)
         return rows
 
     def _part_path(self, number: int) -> str:
-        return self._storage.path(part_name(number))
+        return self._storage.path(part_name(self._kind, number))
 
     def _refuse_absent(self) -> dict[str, Any]:
         manifest = self.manifest()
@@ -187,44 +212,59 @@ class RunDirectory:
     def written_at(self) -> tuple[datetime, datetime] | None:
         """Return when the first and the last part were written, by the dates of the files; None if there is none."""
         with explained(f"read the run directory {self.location}"):
-            dates = self._storage.dates(EPISODES)
-        parts = [date for name, date in dates.items() if not is_temporary(name)]
+            dates = self._storage.dates(self._kind.folder)
+        parts = [date for name, date in dates.items() if not is_temporary(name) and self._kind.file in ("", name)]
         return (min(parts), max(parts)) if parts else None
 
-    def _of_every_part(self, read: Callable[[Storage, int], T]) -> dict[int, T]:
+    def _of_every_part(self, read: Callable[[int], T]) -> dict[int, T]:
         with explained(f"read the run directory {self.location}"):
-            numbers = part_numbers(self._storage)
+            numbers = part_numbers(self._kind, self._storage)
         with ThreadPoolExecutor(8) as pool:  # hides the latency of object stores
-            return dict(zip(numbers, pool.map(lambda number: read(self._storage, number), numbers), strict=True))
+            return dict(zip(numbers, pool.map(read, numbers), strict=True))
 
-    def append(self, rows: Iterable[Row]) -> int:
+    def append(self, rows: Iterable[R]) -> int:
         """Commit `rows` as one new part and return how many were written.
 
-        Pairs that already have an ok row are ignored: a lost worker may answer late, after its episode was redone.
+        Keys that already have a finished row are ignored: a lost worker may answer late, after its work was redone.
 
         Raises:
             RowsNotSavedError: if they could not be written; no partial part remains and earlier parts are intact.
         """
         assert self._completed is not None, "open the run directory before writing"
-        fresh = merge_rows({0: [row for row in rows if (row.episode, row.method) not in self._completed]})
-        if not fresh:
-            return 0
-        data, path = encode_part(fresh), self._storage.path(EPISODES)
+        assert not self._kind.file, "rows that are one file are replaced whole"
+        fresh = merge_rows({0: [row for row in rows if row.key not in self._completed]})
+        if fresh:
+            self._commit(fresh, lambda: max(part_numbers(self._kind, self._storage), default=-1) + 1)
+            self._completed |= {row.key for row in fresh if row.finished}
+        return len(fresh)
+
+    def replace(self, rows: Iterable[R]) -> None:
+        """Commit `rows`, which are one file, in place of those that are there.
+
+        Raises:
+            RowsNotSavedError: if they could not be written; the former rows are intact.
+        """
+        assert self._completed is not None, "open the run directory before writing"
+        assert self._kind.file, "numbered parts are appended"
+        rows = list(rows)
+        self._commit(rows, lambda: 0)
+        self._completed = {row.key for row in rows if row.finished}
+
+    def _commit(self, rows: list[R], choose_number: Callable[[], int]) -> None:
+        data, path = encode_part(self._kind, rows), self._storage.path(self._kind.folder)
         try:
             self._refuse_lost_lease()
-            number = max(part_numbers(self._storage), default=-1) + 1
+            number = choose_number()
             path = self._part_path(number)
-            self._storage.write(part_name(number), data)
+            self._storage.write(part_name(self._kind, number), data)
         except STORAGE_ERRORS as error:
             raise RowsNotSavedError(
-                f"{len(fresh)} rows are not saved to {path}, {len(data):,} bytes ({_episodes_of(fresh)}): "
+                f"{len(rows)} rows are not saved to {path}, {len(data):,} bytes ({self._kind.described(rows)}): "
                 f"{without_secrets(str(error))}; earlier rows are safe; make room or restore the location, "
                 "then rerun the same command"
             ) from error
-        self._completed |= {(row.episode, row.method) for row in fresh if row.status == "ok"}
-        return len(fresh)
 
-    def write_manifest(self, manifest: dict[str, Any]) -> None:
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Replace `manifest.json` atomically."""
         self.write_file(MANIFEST, _json(manifest))
 
@@ -241,9 +281,9 @@ class RunDirectory:
         if confirmed != manifest.get("confirmed"):
             self.write_manifest({**manifest, "confirmed": confirmed})
 
-    def write_summary(self, summary: dict[str, Any]) -> None:
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace `summary.json` atomically."""
-        self.write_file(SUMMARY, _json(without_secrets_inside(summary)))
+        self.write_file(SUMMARY, _json(without_secrets_inside(dict(summary))))
 
     def write_file(self, name: str, content: str | bytes) -> None:
         """Replace the file `name` (a report, a table, a figure) atomically."""
@@ -258,10 +298,16 @@ class RunDirectory:
         if isinstance(self._lock, WriterLease):
             self._lock.check()
 
-    def read_file(self, name: str) -> bytes | None:
+    def names(self, folder: str = "") -> list[str]:
+        """Return the sorted names in the directory, or directly below a folder of it; needs no `open`."""
+        with explained(f"read the run directory {self.location}"):
+            return self._storage.names(folder)
+
+    def read_file(self, name: str, folder: str = "") -> bytes | None:
         """Return the content of the file `name`, None if there is none; needs no `open`."""
-        with explained(f"read {name} in {self.location}"):
-            return self._storage.read(name) if name in self._storage.names() else None
+        path = f"{folder}/{name}" if folder else name
+        with explained(f"read {path} in {self.location}"):
+            return self._storage.read(path) if name in self._storage.names(folder) else None
 
     def close(self) -> None:
         """Let another writer in; nothing is pending, so nothing is lost without it."""
@@ -277,25 +323,11 @@ class RunDirectory:
         self.close()
 
 
-def _json(value: dict[str, Any]) -> str:
+def _json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _plain(value: dict[str, Any]) -> dict[str, Any]:
     """Return `value` as JSON gives it back: tuples become lists, keys become texts."""
-    return json.loads(_json(value))
-
-
-def _episodes_of(rows: list[Row]) -> str:
-    """Write the episodes of each method as ranges: "lr: episodes 0-3, 7"."""
-    episodes: dict[str, list[list[int]]] = defaultdict(list)
-    for row in rows:
-        ranges = episodes[row.method]
-        if ranges and row.episode == ranges[-1][1] + 1:
-            ranges[-1][1] = row.episode
-        else:
-            ranges.append([row.episode, row.episode])
-    return "; ".join(
-        f"{method}: episodes " + ", ".join(f"{a}-{b}" if b > a else f"{a}" for a, b in ranges)
-        for method, ranges in episodes.items()
-    )
+    plain: dict[str, Any] = json.loads(_json(value))
+    return plain

@@ -1,5 +1,6 @@
 """What a run directory is a run of: the comparison that lets a run resume only as itself."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rayfs.errors import InputError
@@ -7,6 +8,9 @@ from rayfs.hashing import canonical_json
 
 FORMAT = 1
 """Version of the layout of a run directory."""
+
+EPISODES = "episodes"
+"""The kind of run that its manifest does not name: the only one there was."""
 
 _ABSENT = "(absent)"
 
@@ -18,6 +22,7 @@ def merge_manifest(
     information: dict[str, Any],
     methods: dict[str, dict[str, Any]],
     location: str,
+    kind: str = EPISODES,
 ) -> dict[str, Any]:
     """Return the manifest of a new run, or of `existing` resumed with perhaps more methods.
 
@@ -28,8 +33,10 @@ def merge_manifest(
         InputError: if the format, the identity or the config of a known method differs, naming the first difference.
     """
     if existing is None:
-        return {"format": FORMAT, "identity": identity, "methods": methods, "sessions": [information]}
+        of_kind = {} if kind == EPISODES else {"kind": kind}
+        return {"format": FORMAT, **of_kind, "identity": identity, "methods": methods, "sessions": [information]}
     refuse_difference(existing.get("format"), FORMAT, location, "format")
+    refuse_other_kind(existing, kind, location)
     refuse_difference(existing["identity"], identity, location)
     for name in sorted(methods.keys() & existing["methods"].keys()):
         refuse_difference(existing["methods"][name], methods[name], location, f"methods.{name}")
@@ -39,6 +46,20 @@ def merge_manifest(
         "methods": {**existing["methods"], **methods},
         "sessions": sessions if sessions[-1:] == [information] else [*sessions, information],
     }
+
+
+def refuse_other_kind(manifest: Mapping[str, Any], kind: str, location: str) -> None:
+    """Refuse the manifest of a run of another kind than `kind`.
+
+    Raises:
+        InputError: names both.
+    """
+    found = manifest.get("kind", EPISODES)
+    if found != kind:
+        raise InputError(
+            f"{location} is a run directory of another kind: its rows are of '{found}', expected '{kind}'; give "
+            "another directory"
+        )
 
 
 def first_difference(former: Any, now: Any, path: str = "") -> tuple[str, str, str] | None:

@@ -8,6 +8,7 @@ from rayfs.json_text import parse_json
 
 _PARTS = {"format": int, "identity": dict, "methods": dict, "sessions": list}
 _OPTIONAL = (
+    ("kind", str),
     ("confirmed", dict),
     ("confirmed.base_table", str),
     ("identity.novel_table", str),

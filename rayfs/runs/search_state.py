@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rayfs.errors import InputError
-from rayfs.runs.run_directory import RunDirectory
-from rayfs.statistics.race import Race
-from rayfs.statistics.trials import Stop
 from rayfs.json_text import parse_json
+from rayfs.runs.race import Race, Stop
+from rayfs.runs.run_directory import RunDirectory
 
 SEARCH = "search.json"
 

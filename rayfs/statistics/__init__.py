@@ -1,1 +1,1 @@
-"""Intervals, pairing, comparison, summaries. No torch."""
+"""Intervals, pairing, comparison, summaries. No torch, but for the bootstrap of a long tail."""

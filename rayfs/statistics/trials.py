@@ -8,22 +8,11 @@ from itertools import accumulate
 from typing import Any, Literal
 
 from rayfs.errors import InputError
-from rayfs.reports.text_table import plus_minus
+from rayfs.runs.race import Stop
 from rayfs.runs.rows import Row
-from rayfs.statistics.intervals import mean_interval, paired_difference
+from rayfs.statistics.intervals import Interval, mean_interval, paired_difference
 
 State = Literal["finished", "stopped", "failed", "unfinished"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stop:
-    """Why a trial was stopped."""
-
-    episodes: int
-    gain: float
-    """Points, after so many episodes."""
-    cut: float
-    """What it had to reach there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,18 +126,12 @@ def choose_winner(trials: Sequence[Trial]) -> Trial:
     return min(standing, key=rank)
 
 
-def against_default(trials: Sequence[Trial]) -> str | None:
-    """Return a sentence on the winner minus the recipe's default, paired; None where they are one or share nothing."""
+def gain_over_default(trials: Sequence[Trial]) -> Interval | None:
+    """Return the winner minus the recipe's default in points, paired; None where they are one or share nothing."""
     winner, default = choose_winner(trials), next((trial for trial in trials if trial.is_default), None)
     if default is None or winner is default or len(both := winner.gains.keys() & default.gains.keys()) < 2:
         return None
-    paired = paired_difference({e: winner.gains[e] for e in both}, {e: default.gains[e] for e in both}).interval
-    assert paired.half_width is not None, "at least two episodes"
-    text = f"On the same {paired.n} episodes the winner minus the recipe's default is "
-    text += plus_minus(paired.mean, paired.half_width, sign="+")
-    if paired.mean > paired.half_width:
-        return f"{text} points."
-    return f"{text} points, which is noise: the default may be as good, or better. More --episodes would tell."
+    return paired_difference({e: winner.gains[e] for e in both}, {e: default.gains[e] for e in both}).interval
 
 
 def pareto_front(trials: Sequence[Trial]) -> list[Trial]:

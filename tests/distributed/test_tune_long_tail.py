@@ -1,6 +1,7 @@
 """Tuning of knowledge transfer: flags, the files of a search, and a search on a small ImageNet-LT with Ray Tune."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,14 @@ from rayfs.experiments.long_tail.flags import LongTailEvalConfig
 from rayfs.experiments.tuning.flags import TuneConfig
 from rayfs.experiments.tuning.long_tail import paste_command
 from rayfs.experiments.tuning.long_tail_flags import evaluation_config, transfer_space
+from rayfs.hashing import stable_hash
 from rayfs.long_tail.search import ScoredSetting
 from rayfs.long_tail.search_space import TransferSetting, TransferSpace
 from rayfs.long_tail.settings import TERMS
 from rayfs.reports.long_tail.search_page import build_search_page
+from rayfs.runs.block_rows import BLOCKS, BlockRow
 from rayfs.runs.long_tail_results import TunedEnsemble
+from rayfs.runs.run_directory import RunDirectory
 from rayfs.runs.search_blocks import BlockStore
 
 IDENTITY = {"tables": {"base": "a"}, "seed": 0}
@@ -57,35 +61,77 @@ def test_the_command_to_paste_gives_the_setting_back() -> None:
     assert tyro.cli(LongTailEvalConfig, args=words[2:]).setting == SETTING
 
 
+def opened(out: str) -> RunDirectory[BlockRow]:
+    return RunDirectory(out, BLOCKS).open(IDENTITY, {"command": []})
+
+
 def test_blocks_are_found_again_and_those_of_every_space_count(tmp_path: Path) -> None:
     out, wide = str(tmp_path / "search"), TransferSpace(tau=(1.0, 500.0))
-    store = BlockStore(out, IDENTITY)
-    store.add(TransferSpace(), 0, [scored(10.0)])
-    store.add(wide, 0, [scored(20.0), scored(30.0, thresholds=(1,))])
-    again = BlockStore(out, IDENTITY)
-    assert again.has(TransferSpace(), 0) and again.has(wide, 0) and not again.has(wide, 1)
-    assert sorted(s.accuracy["all"] for s in again.scored()) == [10.0, 20.0, 30.0]
-    assert scored(30.0, thresholds=(1,)) in again.scored()
-    again.mark_final({"tau": 7.25}, {"command": []})
-    assert BlockStore(out, IDENTITY).final == {"tau": 7.25}
+    with opened(out) as run:
+        store = BlockStore(run, IDENTITY)
+        store.add(TransferSpace(), 0, [scored(10.0)])
+        store.add(wide, 0, [scored(20.0), scored(30.0, thresholds=(1,))])
+        assert store.has(wide, 0)
+    with opened(out) as run:
+        again = BlockStore(run, IDENTITY)
+        assert again.has(TransferSpace(), 0) and again.has(wide, 0) and not again.has(wide, 1)
+        assert sorted(s.accuracy["all"] for s in again.scored()) == [10.0, 20.0, 30.0]
+        assert scored(30.0, thresholds=(1,)) in again.scored()
+        again.mark_final({"tau": 7.25}, {"command": []})
+        with pytest.raises(InputError, match="another process is writing this run"):
+            opened(out)
+    with opened(out) as run:
+        assert BlockStore(run, IDENTITY).final == {"tau": 7.25}
 
 
 def test_other_searches_foreign_files_and_damage_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "search"
-    store = BlockStore(str(out), IDENTITY)
+    with opened(str(out)) as run:
+        BlockStore(run, IDENTITY).add(TransferSpace(), 0, [scored(1.0)])
     with pytest.raises(InputError, match="seed was 0 and is now 1"):
-        BlockStore(str(out), {**IDENTITY, "seed": 1})
-    store.add(TransferSpace(), 0, [scored(1.0)])
-    next((out / "blocks").iterdir()).write_text("[{}]")
-    with pytest.raises(InputError, match=r"is damaged .*remove it"):
-        BlockStore(str(out), IDENTITY).scored()
+        RunDirectory(str(out), BLOCKS).open({**IDENTITY, "seed": 1}, {})
+    whole = (out / "search.json").read_text()
     (out / "search.json").write_text("{}")
-    with pytest.raises(InputError, match="it says whether test images were used"):
-        BlockStore(str(out), IDENTITY)
+    with opened(str(out)) as run, pytest.raises(InputError, match="it says whether test images were used"):
+        BlockStore(run, IDENTITY)
+    (out / "search.json").unlink()
+    with opened(str(out)) as run, pytest.raises(InputError, match=r"no search.json, which says whether test images"):
+        BlockStore(run, IDENTITY)
+    (out / "search.json").write_text(whole)
+    next((out / "blocks").iterdir()).write_text("[{}]")
+    with pytest.raises(InputError, match=r"part-000000.parquet cannot be read: .* if it is damaged, delete it"):
+        opened(str(out))
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "thesis.tex").write_text("x")
-    with pytest.raises(InputError, match="holds other files"):
-        BlockStore(str(tmp_path / "foreign"), IDENTITY)
+    with pytest.raises(InputError, match=r"holds 1 files \(thesis.tex ...\)"):
+        opened(str(tmp_path / "foreign"))
+
+
+def test_a_search_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """It wrote a block as JSON, and had no manifest."""
+    (tmp_path / "blocks").mkdir()
+    name = f"{stable_hash(TransferSpace())}-000001.json"
+    (tmp_path / "blocks" / name).write_text(json.dumps([asdict(scored(1 / 3)), asdict(scored(20.0))]))
+    (tmp_path / "search.json").write_text(json.dumps({"long_tail": IDENTITY, "final": {"tau": 1.0}}))
+    with pytest.raises(InputError, match="seed was 0 and is now 1"):
+        RunDirectory(str(tmp_path), BLOCKS).open({**IDENTITY, "seed": 1}, {})
+    for _ in range(2):
+        with opened(str(tmp_path)) as run:
+            store = BlockStore(run, IDENTITY)
+            assert store.has(TransferSpace(), 1) and not store.has(TransferSpace(), 0)
+            assert store.scored() == [scored(1 / 3), scored(20.0)] and store.final == {"tau": 1.0}
+    assert sorted(path.name for path in (tmp_path / "blocks").iterdir()) == [name, "part-000000.parquet"]
+
+
+def test_a_damaged_search_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "blocks").mkdir()
+    (tmp_path / "search.json").write_text("{")
+    with pytest.raises(InputError, match="it says whether test images were used"):
+        opened(str(tmp_path))
+    (tmp_path / "search.json").write_text(json.dumps({"long_tail": IDENTITY, "final": None}))
+    (tmp_path / "blocks" / "ab-000000.json").write_text("[{}]")
+    with opened(str(tmp_path)) as run, pytest.raises(InputError, match=r"ab-000000.json .* is damaged .*remove it"):
+        BlockStore(run, IDENTITY)
 
 
 def test_the_page_shows_the_best_first_and_escapes() -> None:

@@ -15,9 +15,10 @@ from rayfs.experiments.tuning.job import _resumable, paste_command
 from rayfs.experiments.tuning.proposals import make_plan
 from rayfs.methods.search_spaces import SPACES
 from rayfs.randomness import RawStream
+from rayfs.runs.race import Race
 from rayfs.runs.rows import Row
 from rayfs.runs.run_directory import RunDirectory
-from rayfs.statistics.race import Race, Rungs
+from rayfs.statistics.race import Rungs
 from rayfs.statistics.trials import Trial
 
 

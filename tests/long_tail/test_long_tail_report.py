@@ -11,7 +11,6 @@ import pytest
 import torch
 from small_problem import COUNTS, small_problem
 
-from rayfs.errors import InputError
 from rayfs.long_tail.centres import compose
 from rayfs.long_tail.ensemble import predict
 from rayfs.long_tail.groups import class_groups
@@ -23,13 +22,9 @@ from rayfs.reports.long_tail import report
 from rayfs.reports.long_tail.projection import project
 from rayfs.reports.long_tail.report import build_page
 from rayfs.reports.long_tail.tables import published_lines, table_files, text_table
-from rayfs.runs.long_tail_files import SUMMARY, refuse_other_run, write_evaluation
-from rayfs.runs.long_tail_results import (
-    CheckpointResult,
-    LongTailResults,
-    TunedEnsemble,
-    encode_rows,
-)
+from rayfs.runs.class_rows import CLASSES, class_rows
+from rayfs.runs.long_tail_results import CheckpointResult, LongTailResults, TunedEnsemble
+from rayfs.runs.parts import encode_part
 from rayfs.statistics.long_tail_summary import summarise_long_tail
 
 HOSTILE = "<script>alert('x')</script>|*_"
@@ -143,7 +138,7 @@ def test_published_figures_stand_beside_those_of_their_benchmark() -> None:
 
 
 def test_rows_give_the_accuracies_again(tuned) -> None:
-    table = pq.read_table(io.BytesIO(encode_rows(tuned))).to_pylist()
+    table = pq.read_table(io.BytesIO(encode_part(CLASSES, class_rows(tuned)))).to_pylist()
     assert len(table) == 11 * len(COUNTS)
     of = [row for row in table if row["classifier"] == "ensemble"]
     assert [row["n_train"] for row in of] == list(COUNTS) and of[-1]["class"] == HOSTILE
@@ -197,7 +192,7 @@ def test_unseen_classes_are_plain_in_every_output(unseen) -> None:
     assert "cosine (table 2, ResNeXt-50, few-shot classes left out of training)" in text and "table 1" not in text
     csv_rows = {row["classifier"]: row for row in csv.DictReader(io.StringIO(table_files(summary)["table.csv"]))}
     assert csv_rows["cosine"]["accuracy_all_value"] == "" != csv_rows["prototypes"]["accuracy_all_value"]
-    rows = pq.read_table(io.BytesIO(encode_rows(found))).to_pylist()
+    rows = pq.read_table(io.BytesIO(encode_part(CLASSES, class_rows(found)))).to_pylist()
     assert {row["class_id"] for row in rows if not row["seen"]} == unseen
     unanswered = [(r["classifier"], r["class_id"]) for r in rows if r["n_correct"] is None]
     assert unanswered == [("cosine", c) for c in sorted(unseen)], "not 0: it cannot be right"
@@ -212,19 +207,6 @@ def test_the_plane_has_no_weights_of_unseen_classes(monkeypatch) -> None:
     build_page(found, summarise_long_tail(found), ["job"], None)
     absent = np.isnan(planes[0]).all(axis=2)
     assert {(kind, c) for kind, c in np.argwhere(absent).tolist()} == {(0, c) for c in FEW}
-
-
-def test_another_evaluation_or_foreign_files_are_not_overwritten(tuned, tmp_path) -> None:
-    summary, out = summarise_long_tail(tuned), str(tmp_path / "run")
-    refuse_other_run(out, {"tau": 10.0})
-    write_evaluation(out, {"tau": 10.0}, {"command": []}, summary, {"classes.parquet": encode_rows(tuned)})
-    refuse_other_run(out, {"tau": 10.0})
-    with pytest.raises(InputError, match=r"tau was 10.0 and is now 5.0"):
-        refuse_other_run(out, {"tau": 5.0})
-    for damage in ("{", "[]", "{}"):
-        (tmp_path / "run" / SUMMARY).write_text(damage)
-        with pytest.raises(InputError, match=r"holds other files .*no evaluation of long-tailed"):
-            refuse_other_run(out, {"tau": 10.0})
 
 
 def test_few_points_are_projected_too() -> None:

@@ -15,6 +15,7 @@ from rayfs.performance.soak_tally import (
     tally_episodes,
     tally_memory,
 )
+from rayfs.runs.episode_rows import EPISODES
 from rayfs.runs.parts import encode_part
 from rayfs.runs.rows import Row
 
@@ -81,7 +82,7 @@ def test_an_episode_that_was_given_up_is_failed_and_one_that_came_right_later_is
 def test_duplicates_between_parts_are_seen(tmp_path: Path, quiet) -> None:
     (tmp_path / "episodes").mkdir()
     for number, rows in enumerate([quiet, quiet[:2]]):
-        (tmp_path / "episodes" / f"part-{number:06d}.parquet").write_bytes(encode_part(rows))
+        (tmp_path / "episodes" / f"part-{number:06d}.parquet").write_bytes(encode_part(EPISODES, rows))
     rows = committed_rows(str(tmp_path))
     assert rows == [*quiet, *quiet[:2]]
     assert tally(rows, quiet).duplicated == 1

@@ -20,6 +20,7 @@ from rayfs.datasets.image_table import ImageTable
 from rayfs.errors import InputError
 from rayfs.reports import page
 from rayfs.reports.episodes.build import build_report
+from rayfs.runs.episode_rows import EPISODES
 from rayfs.runs.parts import encode_part, part_name, read_part
 from rayfs.runs.rows import SCHEMA, Row
 from rayfs.runs.run_directory import RunDirectory
@@ -259,12 +260,12 @@ def test_a_part_with_other_columns_or_types_is_refused(run: Path, table: pa.Tabl
 def test_a_part_of_another_run_is_refused_with_what_contradicts(
     run: Path, make_row: MakeRow, fields: dict[str, Any], what: str
 ) -> None:
-    path = run / part_name(7)
-    path.write_bytes(encode_part([make_row(**fields)]))
+    path = run / part_name(EPISODES, 7)
+    path.write_bytes(encode_part(EPISODES, [make_row(**fields)]))
     (said,) = refusals(run)
     assert said == (
-        f"{path} is of another run than {run / part_name(0)}: {what} there; remove the part that does not belong to "
-        "this run"
+        f"{path} is of another run than {run / part_name(EPISODES, 0)}: {what} there; remove the part "
+        "that does not belong to this run"
     )
 
 
@@ -272,7 +273,7 @@ def test_a_part_of_another_run_is_refused_with_what_contradicts(
 def test_answers_that_are_no_labels_of_the_episode_are_refused(
     run: Path, make_row: MakeRow, predictions: list[int]
 ) -> None:
-    (run / part_name(7)).write_bytes(encode_part([make_row(9, predictions=predictions)]))
+    (run / part_name(EPISODES, 7)).write_bytes(encode_part(EPISODES, [make_row(9, predictions=predictions)]))
     odd = next(label for label in predictions if not 0 <= label < 5)
     for read in (lambda: RunDirectory(str(run)).rows(), lambda: read_run(str(run))):
         with pytest.raises(InputError) as refusal:
@@ -342,15 +343,15 @@ def test_a_damaged_manifest_is_refused_or_can_be_shown(tmp_path: Path) -> None:
 
 def test_a_damaged_part_gives_its_rows_exactly_or_is_refused(tmp_path: Path, make_row: MakeRow) -> None:
     rows = [make_row(0, accuracy=0.123456789), make_row(1, accuracy=None)]
-    path = tmp_path / part_name(0)
+    path = tmp_path / part_name(EPISODES, 0)
     path.parent.mkdir()
 
     @FUZZ
-    @given(corruptions(encode_part(rows)))
+    @given(corruptions(encode_part(EPISODES, rows)))
     def check(damaged: bytes) -> None:
         path.write_bytes(damaged)
         try:
-            assert read_part(Storage.at(str(tmp_path)), 0) == rows
+            assert read_part(EPISODES, Storage.at(str(tmp_path)), 0) == rows
         except InputError as error:
             assert str(path) in str(error)
 

@@ -7,8 +7,9 @@ import pytest
 
 from rayfs.reports.tuning.figures import draw_panels, draw_parallel, draw_pareto, draw_race
 from rayfs.reports.tuning.page import build_page
+from rayfs.runs.race import Stop
 from rayfs.runs.search_state import SearchState
-from rayfs.statistics.trials import Stop, Trial
+from rayfs.statistics.trials import Trial
 
 SPACES = {
     "lr": {"low": 0.01, "high": 1.0, "log": True, "integer": False},

@@ -14,14 +14,14 @@ from urllib.request import Request, urlopen
 import pytest
 from pyarrow import fs
 
-from rayfs.flags.command_line import run_job
 from rayfs.errors import InputError
-from rayfs.runs import lock
 from rayfs.experiments.comparison.flags import CompareConfig
 from rayfs.experiments.comparison.job import run_compare
-from rayfs.runs.lock import LEASE, WriterLease
 from rayfs.experiments.report.flags import ReportConfig
 from rayfs.experiments.report.job import run_report
+from rayfs.flags.command_line import run_job
+from rayfs.runs import lock
+from rayfs.runs.lock import LEASE, WriterLease
 from rayfs.runs.rows import Row
 from rayfs.runs.run_directory import RowsNotSavedError, RunDirectory
 from rayfs.runs.storage import Storage

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from rayfs.errors import InputError
+from rayfs.runs.episode_rows import EPISODES
 from rayfs.runs.parts import encode_part, merge_rows, part_name, part_numbers, read_origins, read_part
 from rayfs.runs.rows import Row
 from rayfs.runs.storage import Storage
@@ -18,9 +19,9 @@ MakeRow = Callable[..., Row]
 
 
 def commit(folder: Path, number: int, rows: list[Row]) -> Path:
-    path = folder / part_name(number)
+    path = folder / part_name(EPISODES, number)
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(encode_part(rows))
+    path.write_bytes(encode_part(EPISODES, rows))
     return path
 
 
@@ -28,9 +29,9 @@ def test_a_part_gives_back_its_rows_and_their_origins(tmp_path: Path, make_row: 
     rows = [make_row(0), make_row(1, accuracy=None), make_row(1, "cosine")]
     commit(tmp_path, 7, rows)
     storage = Storage.at(str(tmp_path))
-    assert part_numbers(storage) == [7]
-    assert read_part(storage, 7) == rows
-    assert read_origins(storage, 7) == [
+    assert part_numbers(EPISODES, storage) == [7]
+    assert read_part(EPISODES, storage, 7) == rows
+    assert read_origins(EPISODES, storage, 7) == [
         (0, "lr", "ok", "hash-0", "config-lr"),
         (1, "lr", "failed", "hash-1", "config-lr"),
         (1, "cosine", "ok", "hash-1", "config-cosine"),
@@ -42,7 +43,7 @@ def test_parts_are_ordered_as_numbers_and_other_files_are_ignored(tmp_path: Path
         commit(tmp_path, number, [make_row()])
     for name in (".part-000009.parquet.tmp", "part-000003.parquet.bak", "notes.txt"):
         (tmp_path / "episodes" / name).touch()
-    assert part_numbers(Storage.at(str(tmp_path))) == [2, 999999, 1000000]
+    assert part_numbers(EPISODES, Storage.at(str(tmp_path))) == [2, 999999, 1000000]
 
 
 @pytest.mark.parametrize("kept", [0, 3, 100, -1])
@@ -51,7 +52,7 @@ def test_a_truncated_part_is_an_input_error_that_names_it(tmp_path: Path, make_r
     path.write_bytes(path.read_bytes()[:kept])
     for read in (read_part, read_origins):
         with pytest.raises(InputError, match=r"part-000004.parquet cannot be read: .*; if it is damaged, delete it"):
-            read(Storage.at(str(tmp_path)), 4)
+            read(EPISODES, Storage.at(str(tmp_path)), 4)
 
 
 def test_no_flipped_bit_changes_a_row_unnoticed(tmp_path: Path, make_row: MakeRow) -> None:
@@ -65,7 +66,7 @@ def test_no_flipped_bit_changes_a_row_unnoticed(tmp_path: Path, make_row: MakeRo
         content[position] ^= 1 << position % 8
         path.write_bytes(content)
         try:
-            assert read_part(storage, 4) == rows, f"bit {position % 8} of byte {position}"
+            assert read_part(EPISODES, storage, 4) == rows, f"bit {position % 8} of byte {position}"
         except InputError as error:
             assert "part-000004.parquet" in str(error)
             n_found += 1
@@ -74,9 +75,9 @@ def test_no_flipped_bit_changes_a_row_unnoticed(tmp_path: Path, make_row: MakeRo
 
 def test_a_part_with_other_columns_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "episodes").mkdir()
-    parquet.write_table(pa.table({"episode": [1]}), tmp_path / part_name(0))
+    parquet.write_table(pa.table({"episode": [1]}), tmp_path / part_name(EPISODES, 0))
     with pytest.raises(InputError, match=r"part-000000.parquet has other columns"):
-        read_origins(Storage.at(str(tmp_path)), 0)
+        read_origins(EPISODES, Storage.at(str(tmp_path)), 0)
 
 
 def test_ok_beats_failed_and_a_later_part_beats_an_earlier(make_row: MakeRow) -> None:

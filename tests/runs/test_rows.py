@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayfs.errors import InputError
+from rayfs.runs.episode_rows import EPISODES
+from rayfs.runs.row_kind import rows_of, table_of
 from rayfs.runs.rows import (
     SCHEMA,
     SCIENTIFIC_COLUMNS,
     Row,
-    rows_to_table,
     scientific_columns,
-    table_to_rows,
 )
 
 MakeRow = Callable[..., Row]
@@ -36,12 +36,12 @@ def test_schema_has_exactly_the_fields_of_a_row() -> None:
 def test_rows_survive_the_table(make_row: MakeRow, accuracy: float, labels: list, loss: float, device: str) -> None:
     ok = make_row(3, accuracy=accuracy, labels=labels, predictions=labels[::-1], loss_base=loss, device=device)
     rows = [ok, make_row(4, accuracy=None)]
-    assert table_to_rows(rows_to_table(rows)) == rows
+    assert rows_of(EPISODES, table_of(EPISODES, rows)) == rows
 
 
 def test_no_rows_are_an_empty_table() -> None:
-    assert rows_to_table([]).schema == SCHEMA
-    assert table_to_rows(rows_to_table([])) == []
+    assert table_of(EPISODES, []).schema == SCHEMA
+    assert rows_of(EPISODES, table_of(EPISODES, [])) == []
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from report_run import PROTOCOL, answers, draw, failed
 from rayfs.backbones import Conv4, save_checkpoint
 from rayfs.datasets.episode_file import encode_manifest
 from rayfs.datasets.image_table import ImageTable, TableWriter
-from rayfs.statistics.compared_run import read_run
+from rayfs.randomness import torch_generator
 from rayfs.reports.episodes.build import build_report, write_report
 from rayfs.runs.run_directory import EPISODE_MANIFEST, RunDirectory
+from rayfs.statistics.compared_run import read_run
 from rayfs.statistics.summary import summarise
-from rayfs.randomness import torch_generator
 
 SCRIPT, IMAGE, QUOTES = "<script>alert(1)</script>", '"><img src=x onerror=1>', "' onload='alert(1)"
 COMMENT, ENTITY, STYLE = "--><!--", "&lt;b&gt;&amp;", "</style></svg><b>"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from rayfs.runs.result_buffer import ResultBuffer
 from rayfs.runs.rows import Row
 from rayfs.runs.run_directory import RowsNotSavedError, RunDirectory
 from rayfs.runs.storage import Storage
-from rayfs.runs.result_buffer import ResultBuffer
 
 MakeRow = Callable[..., Row]
 

@@ -62,6 +62,17 @@ def test_episodes_are_paired_by_hash_whatever_their_numbers(side) -> None:
     assert [pairing.a[e] - pairing.b[e] for e in pairing.episodes] == pytest.approx([0, 10, 10])
 
 
+def test_episodes_stay_in_the_order_of_their_numbers_in_a_whatever_their_hashes(side) -> None:
+    """Which of them are disjoint is decided in this order: z, the first, leaves no place for the others."""
+    a = side("a", rows=[(0, "z", 0.9), (1, "m", 0.5), (2, "b", 0.7)])
+    b = side("b", rows=[(0, "b", 0.6), (1, "m", 0.1), (2, "z", 0.5)])
+    pairing = pair(a, b)
+    assert pairing.episodes == ["z", "m", "b"]
+    assert [(pairing.a[e], pairing.b[e]) for e in pairing.episodes] == [(90, 50), (50, 10), (70, 60)]
+    disjoint = compare("a", pairing, {"z": [1, 2], "m": [1], "b": [2]}, 0.5).disjoint
+    assert disjoint is not None and (disjoint.a.n, disjoint.difference.interval.mean) == (1, pytest.approx(40))
+
+
 def test_an_episode_that_is_there_twice_is_one_pair(side) -> None:
     a = side("a", rows=[(0, "x", 0.8), (1, "x", 0.6), (2, "y", 0.5)])
     pairing = pair(a, side("b", rows=[(0, "x", 0.6), (1, "y", 0.5)]))

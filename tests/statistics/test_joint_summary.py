@@ -2,7 +2,8 @@
 
 import pytest
 
-from rayfs.statistics.joint_summary import harmonic_mean, joint_cells, joint_observations, summarise_joint
+from rayfs.reports.joint_cells import joint_cells
+from rayfs.statistics.joint_summary import harmonic_mean, joint_observations, summarise_joint
 
 
 @pytest.fixture

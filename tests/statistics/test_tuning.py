@@ -8,14 +8,14 @@ import pytest
 
 from rayfs.errors import InputError
 from rayfs.reports.tuning.board import Board, Standing
+from rayfs.reports.tuning.default import against_default
 from rayfs.reports.tuning.table import trials_table
+from rayfs.runs.race import Race, Stop
 from rayfs.runs.run_directory import RunDirectory
 from rayfs.runs.search_state import SEARCH, read_state, write_state
-from rayfs.statistics.race import Race, Rungs
+from rayfs.statistics.race import Rungs
 from rayfs.statistics.trials import (
-    Stop,
     Trial,
-    against_default,
     choose_winner,
     is_failed,
     pareto_front,

@@ -18,6 +18,7 @@ from rayfs.experiments.embeddings.flags import EmbeddingEvalConfig
 from rayfs.experiments.episodes.experiment import address_episodes, stage_backbone
 from rayfs.methods.classifier_settings import ClassifierConfig, classifier_configs
 from rayfs.methods.configs import BASELINE
+from rayfs.runs.identity import EpisodesIdentity, NetworkIdentity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +41,13 @@ class EmbeddingEval:
         """The classifier that gains are against, if it is run at all."""
         return BASELINE if BASELINE in self.methods else None
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> EpisodesIdentity:
         """Return what makes two runs the same run; classifiers are compared one by one elsewhere."""
-        return {
-            "benchmark": self.benchmark.name,
-            "image_size": self.benchmark.image_size,
-            "novel_table": self.novel.fingerprint,
-            "protocol": asdict(self.protocol),
-            "augmentation": asdict(self.benchmark.augmentation),
-            "backbone": {"name": self.backbone.name, "state_hash": self.backbone.state_hash},
-        }
+        return EpisodesIdentity(
+            benchmark=self.benchmark.name, image_size=self.benchmark.image_size, novel_table=self.novel.fingerprint,
+            protocol=self.protocol, augmentation=self.benchmark.augmentation,
+            backbone=NetworkIdentity(name=self.backbone.name, state_hash=self.backbone.state_hash),
+        )  # fmt: skip
 
     def method_identities(self) -> dict[str, dict[str, Any]]:
         """Return every classifier's configuration as plain values."""

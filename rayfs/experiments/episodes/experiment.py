@@ -1,7 +1,7 @@
 """An experiment: everything a run consists of, checked as far as it can be before the first worker starts."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from rayfs.methods.base_rows import n_chosen
 from rayfs.methods.configs import BASELINE, AssoAlignConfig, BaseFinetuneConfig, FinetuneConfig, MethodConfig
 from rayfs.provenance import git_commit, versions
 from rayfs.randomness import torch_generator
+from rayfs.runs.identity import BaseImages, EpisodesIdentity, NetworkIdentity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,17 +48,14 @@ class Experiment:
         """The method that gains are against, if it is run at all."""
         return BASELINE if BASELINE in self.methods else None
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> EpisodesIdentity:
         """Return what makes two runs the same run; methods are compared one by one elsewhere."""
-        return {
-            "benchmark": self.benchmark.name,
-            "image_size": self.benchmark.image_size,
-            "base": {"classes": list(self.base.class_names), "n_images": self.n_base},
-            "novel_table": self.novel.fingerprint,
-            "protocol": asdict(self.protocol),
-            "augmentation": asdict(self.benchmark.augmentation),
-            "backbone": {"name": self.backbone.name, "state_hash": self.backbone.state_hash},
-        }
+        return EpisodesIdentity(
+            benchmark=self.benchmark.name, image_size=self.benchmark.image_size,
+            base=BaseImages(classes=self.base.class_names, n_images=self.n_base),
+            novel_table=self.novel.fingerprint, protocol=self.protocol, augmentation=self.benchmark.augmentation,
+            backbone=NetworkIdentity(name=self.backbone.name, state_hash=self.backbone.state_hash),
+        )  # fmt: skip
 
 
 def prepare_experiment(

@@ -20,10 +20,10 @@ from rayfs.flags.command_line import EXIT_FAILED, EXIT_OK
 from rayfs.methods.configs import CONFIGS, MethodConfig
 from rayfs.methods.recipes import default_protocol, field_names, method_configs
 from rayfs.reports.episodes.build import write_report
+from rayfs.reports.joint_cells import joint_cells
 from rayfs.reports.text_table import aligned, error_table, result_table
 from rayfs.runs.episode_log import EpisodeLog
 from rayfs.runs.run_directory import RunDirectory
-from rayfs.statistics.joint_summary import joint_cells
 
 
 def run_label_halluc_eval(config: EvalConfig, command: list[str]) -> int:

@@ -7,8 +7,8 @@ Ray computes features that the cache lacks, and is not started otherwise.
 """
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,14 +33,13 @@ from rayfs.long_tail.settings import TUNED, Classifier, paper_classifiers, unsee
 from rayfs.long_tail.transfer import refuse_impossible
 from rayfs.reports.long_tail.report import build_page
 from rayfs.reports.long_tail.tables import table_files, text_table
-from rayfs.runs.long_tail_files import REPORT, ROWS, refuse_other_run, write_evaluation
-from rayfs.runs.long_tail_results import (
-    CheckpointResult,
-    LongTailResults,
-    TunedEnsemble,
-    encode_rows,
-)
+from rayfs.runs.class_rows import CLASSES, ClassRow, class_rows, summary_of
+from rayfs.runs.identity import CosineNetwork, LongTailIdentity
+from rayfs.runs.long_tail_results import CheckpointResult, LongTailResults, TunedEnsemble
+from rayfs.runs.run_directory import RunDirectory
 from rayfs.statistics.long_tail_summary import summarise_long_tail
+
+REPORT = "report.html"
 
 
 def run_long_tail_eval(config: LongTailEvalConfig, command: list[str]) -> int:
@@ -55,16 +54,30 @@ def run_long_tail_eval(config: LongTailEvalConfig, command: list[str]) -> int:
     models = [open_model(config, images, name, cache_dir) for name in config.checkpoint or (None,)]
     refuse_weights_of_unseen(config, images, models)
     if config.out is not None:
-        refuse_other_run(config.out, identity(config, images, models))
+        RunDirectory(config.out, CLASSES).refuse_other(identity(config, images, models))
     configure_process(config.threads)
-    with sigterm_as_interrupt():
-        found = []
-        for model in models:
-            centres = centres_of(config, images, model)
-            tuned = search(config, images, model, centres) if config.search else None
-            found.append(evaluate(config, images, model, centres, tuned))
-    report(config, images, models, found, command)
+    with opened(config, images, models, command) as run:
+        with sigterm_as_interrupt():
+            found = []
+            for model in models:
+                centres = centres_of(config, images, model)
+                tuned = search(config, images, model, centres) if config.search else None
+                found.append(evaluate(config, images, model, centres, tuned))
+        report(config, images, models, found, run, command)
     return EXIT_OK
+
+
+def opened(
+    config: LongTailEvalConfig, images: LongTailImages, models: list[LongTailModel], command: list[str]
+) -> AbstractContextManager[RunDirectory[ClassRow] | None]:
+    """Return the run directory of --out, locked before any work; of None without one.
+
+    Raises:
+        InputError: it cannot be written, holds something else, or another process writes it.
+    """
+    if config.out is None:
+        return nullcontext()
+    return RunDirectory(config.out, CLASSES).open(identity(config, images, models), session_information(command))
 
 
 def refuse_weights_of_unseen(config: LongTailEvalConfig, images: LongTailImages, models: list[LongTailModel]) -> None:
@@ -161,21 +174,21 @@ def search(
     )  # fmt: skip
 
 
-def identity(config: LongTailEvalConfig, images: LongTailImages, models: list[LongTailModel]) -> dict[str, Any]:
+def identity(config: LongTailEvalConfig, images: LongTailImages, models: list[LongTailModel]) -> LongTailIdentity:
     """Return what makes two evaluations the same."""
     left_out = ("data", "image_size", "checkpoint", "device", "threads", "out")
-    return {
-        **{name: value for name, value in asdict(config).items() if name not in left_out},
-        "tables": {split: table.fingerprint for split, table in images.tables.items()},
-        "checkpoints": [{"state_hash": model.spec.state_hash, "head_hash": model.head_hash} for model in models],
-    }
+    return LongTailIdentity(
+        settings={name: value for name, value in asdict(config).items() if name not in left_out},
+        tables={split: table.fingerprint for split, table in images.tables.items()},
+        checkpoints=[CosineNetwork(state_hash=m.spec.state_hash, head_hash=m.head_hash) for m in models],
+    )
 
 
 def report(
     config: LongTailEvalConfig, images: LongTailImages, models: list[LongTailModel],
-    found: list[CheckpointResult], command: list[str],
+    found: list[CheckpointResult], run: RunDirectory[ClassRow] | None, command: list[str],
 ) -> None:  # fmt: skip
-    """Print the table, and write everything to --out."""
+    """Print the table, and write everything to `run`, the summary last."""
     whole = bool(models[0].seen_C.all())
     choice = config.setting if whole else continual_setting(config.setting)
     results = LongTailResults(
@@ -186,12 +199,12 @@ def report(
     )  # fmt: skip
     summary = summarise_long_tail(results)
     print("\n" + text_table(summary), end="", flush=True)
-    if config.out is None:
+    if run is None:
         return
     base = images.tables["base"]
     pictures = np.array(base.images[base.offsets[:-1]])
-    write_evaluation(
-        config.out, identity(config, images, models), session_information(command), summary,
-        {ROWS: encode_rows(results), REPORT: build_page(results, summary, command, pictures), **table_files(summary)},
-    )  # fmt: skip
-    print(f"{ROWS}, table.csv, table.md, summary.json, {REPORT}: {config.out}")
+    run.replace(class_rows(results))
+    for name, content in {REPORT: build_page(results, summary, command, pictures), **table_files(summary)}.items():
+        run.write_file(name, content)
+    run.write_summary(summary_of(identity(config, images, models), summary, session_information(command)))
+    print(f"{CLASSES.file}, table.csv, table.md, summary.json, {REPORT}: {run.location}")

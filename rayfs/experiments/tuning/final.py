@@ -53,13 +53,16 @@ def score_winner(
         print("the winner is the recipe's default: there is nothing to compare it with")
         return
     print("winner (A) against the recipe's default (B), on the same test episodes\n")
-    print(_compared(location, winner, config))
+    print(paired_text([compared_with_default(location, winner=winner.name, default=config.method)], HALF_POINT))
     print(f"rows, summary.json, report.html: {location}")
 
 
-def _compared(location: str, winner: Trial, config: TuneConfig) -> str:
+def compared_with_default(location: str, *, winner: str, default: str) -> Comparison:
+    """Return the winner (A) against the recipe's default (B) of the run at `location`, on the episodes of both.
+
+    Raises:
+        InputError: the run cannot be read, or the two have no finished episode in common.
+    """
     final = read_run(location)
-    pairing = pair(final.side(winner.name), final.side(config.method), common=True)
-    comparison = compare("winner − default", pairing, final.images or {}, HALF_POINT)
-    assert isinstance(comparison, Comparison)
-    return paired_text([comparison], HALF_POINT)
+    pairing = pair(final.side(winner), final.side(default), common=True)
+    return compare("winner − default", pairing, final.images or {}, HALF_POINT)

@@ -10,7 +10,7 @@ from rayfs.experiments.episodes.flags import EvalConfig
 from rayfs.experiments.tuning.long_tail_flags import COMPOSITIONAL, refuse_unused
 from rayfs.methods.recipes import RecipeName, default_protocol
 from rayfs.methods.search_spaces import SPACES, Space, Variants, chosen_spaces, held_settings
-from rayfs.statistics.race import Race
+from rayfs.runs.race import Race
 
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 

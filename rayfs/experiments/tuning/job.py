@@ -43,13 +43,14 @@ from rayfs.redaction import without_secrets
 from rayfs.reports.tuning.board import Board, Standing
 from rayfs.reports.tuning.page import write_page
 from rayfs.reports.tuning.table import trials_table
+from rayfs.runs.race import Stop
 from rayfs.runs.result_buffer import ResultBuffer
 from rayfs.runs.run_directory import RunDirectory
 from rayfs.runs.search_state import SearchState, read_state, write_state
 from rayfs.runs.storage import Storage
 from rayfs.statistics.race import Rungs
 from rayfs.statistics.summary import summarise
-from rayfs.statistics.trials import Stop, Trial, choose_winner, is_failed, read_trials
+from rayfs.statistics.trials import Trial, choose_winner, is_failed, read_trials
 
 FLUSH_S = 1.0
 """Seconds of finished blocks that `kill -9` may lose."""

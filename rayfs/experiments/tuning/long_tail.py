@@ -23,7 +23,7 @@ from rayfs.experiments.episodes.experiment import session_information
 from rayfs.experiments.episodes.run import sigterm_as_interrupt
 from rayfs.experiments.long_tail.features import LongTailModel, features_of, open_images, open_model
 from rayfs.experiments.long_tail.flags import LongTailEvalConfig
-from rayfs.experiments.long_tail.job import centres_of, evaluate, report
+from rayfs.experiments.long_tail.job import centres_of, evaluate, opened, report
 from rayfs.experiments.tuning.flags import TuneConfig
 from rayfs.experiments.tuning.long_tail_flags import evaluation_config, transfer_space
 from rayfs.flags.command_line import EXIT_OK
@@ -34,8 +34,12 @@ from rayfs.long_tail.search_space import TransferSetting, distinct_thresholds
 from rayfs.redaction import without_secrets
 from rayfs.reports.long_tail.search_page import TUNE_PAGE, build_search_page
 from rayfs.reports.text_table import aligned
+from rayfs.runs.block_rows import BLOCKS
+from rayfs.runs.identity import CosineNetwork, SettingsSearchIdentity
 from rayfs.runs.long_tail_results import TunedEnsemble
+from rayfs.runs.run_directory import RunDirectory
 from rayfs.runs.search_blocks import BlockStore
+from rayfs.runs.storage import location_below
 
 N_PRINTED = 8
 """Settings that are printed."""
@@ -58,13 +62,14 @@ def tune_long_tail(config: TuneConfig, command: list[str]) -> int:
             f"--checkpoint {model.name} has not seen {int((~model.seen_C).sum())} of {len(model.seen_C)} classes in "
             "training; settings are searched for one that has seen all: use jobs/long_tail_eval.py"
         )
-    store = BlockStore(config.out, {
-        "tables": {split: table.fingerprint for split, table in images.tables.items()},
-        "state_hash": model.spec.state_hash, "head_hash": model.head_hash, "seed": config.seed,
-    })  # fmt: skip
+    identity = SettingsSearchIdentity(
+        tables={split: table.fingerprint for split, table in images.tables.items()},
+        network=CosineNetwork(state_hash=model.spec.state_hash, head_hash=model.head_hash), seed=config.seed,
+    )  # fmt: skip
     space = transfer_space(config)
     n_blocks = -(-config.n_trials // space.block)
-    with sigterm_as_interrupt():
+    with RunDirectory(config.out, BLOCKS).open(identity, session_information(command)) as run, sigterm_as_interrupt():
+        store = BlockStore(run, identity.to_json())
         centres = centres_of(chosen, images, model)
         labels_N = torch.from_numpy(images.labels["validation"])
         task = BlockTask(
@@ -81,10 +86,10 @@ def tune_long_tail(config: TuneConfig, command: list[str]) -> int:
         tuned = _tuned(chosen, task, store.scored(), time.perf_counter() - started)
         paste = paste_command(config, chosen, tuned.best.setting)
         print("\n" + _table(tuned) + f"\nbest, to paste:\n  {paste}\n")
-        store.write(TUNE_PAGE, build_search_page(chosen.benchmark, tuned, paste, command))
+        run.write_file(TUNE_PAGE, build_search_page(chosen.benchmark, tuned, paste, command))
         if config.final:
             _final(config, chosen.k, model, centres, tuned, store, command)
-    print(f"blocks, search.json, {TUNE_PAGE}: {store.location}")
+    print(f"blocks, search.json, {TUNE_PAGE}: {run.location}")
     return EXIT_OK
 
 
@@ -110,7 +115,7 @@ def _search(
             run_blocks(task, missing, at_once, config.cpus_per_trial, Path(folder).absolute() / "search", keep)
     except KeyboardInterrupt:
         again = without_secrets(shlex.join(command))
-        print(f"\nstopped; {store.location} keeps every finished block. Resume with:\n  {again}", flush=True)
+        print(f"\nstopped; {store.run.location} keeps every finished block. Resume with:\n  {again}", flush=True)
         raise
 
 
@@ -158,11 +163,13 @@ def _final(
     setting: dict[str, Any] = json.loads(json.dumps(asdict(tuned.best.setting)))
     if store.final is not None and store.final != setting:
         raise InputError(
-            f"test images were used already, by {store.final} in {store.location}/final, and the winner is now "
+            f"test images were used already, by {store.final} in {store.run.location}/final, and the winner is now "
             f"{setting}: a second look would choose on test images. Report the first; a new search needs another --out"
         )
-    chosen = evaluation_config(config, split="test", k=k, search=len(tuned.scored), out=f"{store.location}/final")
+    location = location_below(config.out, "final")
+    chosen = evaluation_config(config, split="test", k=k, search=len(tuned.scored), out=location)
     whole = open_images(chosen, cache_folder())
-    store.mark_final(setting, session_information(command))
-    print("\nfinal: test images, once")
-    report(chosen, whole, [model], [evaluate(chosen, whole, model, centres, tuned)], command)
+    with opened(chosen, whole, [model], command) as final:
+        store.mark_final(setting, session_information(command))
+        print("\nfinal: test images, once")
+        report(chosen, whole, [model], [evaluate(chosen, whole, model, centres, tuned)], final, command)

@@ -27,12 +27,13 @@ from rayfs.reports.episodes.figures import (
 )
 from rayfs.reports.episodes.pictures import episode_pictures, open_pictures
 from rayfs.reports.figure_style import css_colour, method_colours
+from rayfs.reports.joint_cells import joint_cells
 from rayfs.reports.published.label_halluc import FROZEN
 from rayfs.reports.result_cells import result_cells
 from rayfs.reports.table_exports import escape_html, html_table, table_files
 from rayfs.runs.rows import Row
 from rayfs.runs.run_directory import EPISODE_MANIFEST, SUMMARY, RunDirectory
-from rayfs.statistics.joint_summary import joint_cells, summarise_joint
+from rayfs.statistics.joint_summary import summarise_joint
 from rayfs.statistics.summary import looked_at, summarise
 
 REPORT = "report.html"

@@ -6,12 +6,13 @@ from typing import Any
 from rayfs.reports import page
 from rayfs.reports.table_exports import escape_html
 from rayfs.reports.text_table import plus_minus
+from rayfs.reports.tuning.default import against_default
 from rayfs.reports.tuning.figures import draw_panels, draw_parallel, draw_pareto, draw_race
 from rayfs.reports.tuning.table import SHOWN, trial_cells
+from rayfs.runs.race import Race
 from rayfs.runs.run_directory import RunDirectory
 from rayfs.runs.search_state import SearchState
-from rayfs.statistics.race import Race
-from rayfs.statistics.trials import Trial, against_default, choose_winner, stopped_at
+from rayfs.statistics.trials import Trial, choose_winner, stopped_at
 
 PAGE = "tune.html"
 

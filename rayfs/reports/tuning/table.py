@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from rayfs.reports.text_table import NONE, aligned, plus_minus
-from rayfs.statistics.trials import Trial, against_default, choose_winner, stopped_at
+from rayfs.reports.tuning.default import against_default
+from rayfs.statistics.trials import Trial, choose_winner, stopped_at
 
 SHOWN = 10
 

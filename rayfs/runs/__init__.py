@@ -1,0 +1,1 @@
+"""Results on disk: rows, parts, run directories, locks, storage."""
