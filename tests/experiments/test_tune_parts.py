@@ -9,10 +9,10 @@ from rayfs.distributed.trackers import PACKAGES, refuse_absent_trackers
 from rayfs.distributed.trial import LOST, Ledger, _report
 from rayfs.errors import InputError, Terminated
 from rayfs.experiments.episodes.flags import EvalConfig
-from rayfs.experiments.episodes.run import sigterm_as_interrupt
 from rayfs.experiments.tuning.flags import TuneConfig
 from rayfs.experiments.tuning.job import _resumable, paste_command
 from rayfs.experiments.tuning.proposals import make_plan
+from rayfs.interrupts import sigterm_as_interrupt
 from rayfs.methods.search_spaces import SPACES
 from rayfs.randomness import RawStream
 from rayfs.runs.rows import Row
