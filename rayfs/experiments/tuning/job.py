@@ -18,7 +18,6 @@ from rayfs.distributed.nodes import wait_for_nodes
 from rayfs.distributed.pool import PoolSize
 from rayfs.distributed.session import RaySession, Resources, ray_session, refuse_lost_outputs
 from rayfs.distributed.trackers import refuse_absent_trackers, tracker_callbacks
-from rayfs.distributed.trial import Course, Done
 from rayfs.errors import InputError
 from rayfs.experiments.episodes.experiment import Experiment, check_base_batch, session_information
 from rayfs.experiments.episodes.job import build_experiment, describe, method_identities
@@ -49,6 +48,7 @@ from rayfs.runs.storage import Storage
 from rayfs.statistics.race import Rungs
 from rayfs.statistics.summary import summarise
 from rayfs.statistics.trials import Stop, Trial, choose_winner, is_failed, read_trials
+from rayfs.workers.trial import BlockReport, Course, Done
 
 FLUSH_S = 1.0
 """Seconds of finished blocks that `kill -9` may lose."""
@@ -247,20 +247,20 @@ class Search:
             manifest["methods"][name] = asdict(method)
             self._run.write_manifest(manifest)
 
-    def _on_report(self, report: dict[str, Any], ends: bool) -> None:
-        name, episodes, gain = report["trial"], report["episodes"], report["gain"]
-        self._buffer.add(report["rows"])
+    def _on_report(self, report: BlockReport, ends: bool) -> None:
+        name, episodes, gain = report.trial, report.episodes, report.gain
+        self._buffer.add(report.rows)
         self._board.reported(
             name,
             Standing(
-                episodes=episodes, gain=gain, half_width=_finite(report["half_width"]), n_run=report["n_run"],
-                seconds=_finite(report["seconds"]),
+                episodes=episodes, gain=gain, half_width=_finite(report.half_width), n_run=report.n_run,
+                seconds=_finite(report.seconds),
             ),
         )  # fmt: skip
         cut = self._rungs.pass_by(name, episodes, gain)
-        if report["failed"]:
+        if report.failed:
             self._failed.add(name)
-            self._board.ended(name, "failed", report["rows"][-1].error or "a loss is not finite")
+            self._board.ended(name, "failed", report.rows[-1].error or "a loss is not finite")
         elif ends and episodes < self._config.episodes and cut is not None:
             if name not in self._stops:
                 self._stops[name] = Stop(episodes=episodes, gain=gain, cut=cut)
