@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -125,7 +126,8 @@ def _pipeline(source: Source, spec: BackboneSpec, n_actors: int, gpu: bool) -> I
         Embedder, fn_constructor_args=(spec, gpu), batch_size=BATCH, batch_format="numpy", num_cpus=0.5,
         num_gpus=1 if gpu else 0, compute=ray.data.ActorPoolStrategy(size=n_actors),
     )  # fmt: skip
-    return embedded.iter_batches(batch_size=None, batch_format="numpy")
+    batches: Iterator[dict[str, np.ndarray]] = embedded.iter_batches(batch_size=None, batch_format="numpy")
+    return batches
 
 
 class Decoder:
@@ -189,7 +191,7 @@ class Embedder:
         return normalize(plain_view(images), self._spec.mean, self._spec.std)
 
 
-def _where(path: str, image: dict) -> str:
+def _where(path: str, image: dict[str, Any]) -> str:
     return f"{path}, image '{image['path']}'" if image.get("path") else f"{path}, an image without a name"
 
 

@@ -35,18 +35,16 @@ class EpisodeMetrics:
 
 
 class GpuMemory:
-    """A worker's: the most GPU memory that its tensors took, in bytes. Nothing on a CPU, or outside Ray."""
+    """A worker's: the most GPU memory that its tensors took, in bytes. Made in its process, inside Ray."""
 
-    def __init__(self, device: torch.device) -> None:
-        import ray
-
-        self._device, self._peak = device, None
-        if device.type == "cuda" and ray.is_initialized():
+    def __init__(self, gpu: bool) -> None:
+        self._peak = None
+        if gpu:
             from ray.util.metrics import Gauge
 
             self._peak = Gauge("rayfs_gpu_memory_bytes", "Most GPU memory that a worker's tensors took.")
 
     def report(self) -> None:
-        """Set the gauge to the peak so far."""
+        """Set the gauge to the peak so far; does nothing without a GPU."""
         if self._peak is not None:
-            self._peak.set(torch.cuda.max_memory_allocated(self._device))
+            self._peak.set(torch.cuda.max_memory_allocated())

@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,10 @@ from ray.tune.search import Searcher
 
 from rayfs.distributed.data_task import task_cause
 from rayfs.distributed.pool import PoolSize
-from rayfs.distributed.trial import Course, Done, Ledger, run_trial
+from rayfs.distributed.trial import Ledger, run_trial
 from rayfs.errors import InputError
-from rayfs.methods.search_spaces import rounded
-from rayfs.runs.rows import Row
 from rayfs.runs.race import Race
+from rayfs.workers.trial import BlockReport, Course, Done
 
 MAX_PROCESS_FAILURES = 2
 """How often a trial whose process died is started again; it goes on behind its finished blocks."""
@@ -38,8 +36,8 @@ class Events:
 
     started: Callable[[dict[str, Any]], None]
     """With the trial's settings."""
-    reported: Callable[[dict[str, Any], bool], None]
-    """With a report of `run_trial`, and whether the scheduler ends the trial on it."""
+    reported: Callable[[BlockReport, bool], None]
+    """With the report, and whether the scheduler ends the trial on it."""
     ended: Callable[[dict[str, Any], str], None]
     """With the trial's settings, and the error that it ended with, if any."""
     tick: Callable[[], None]
@@ -98,73 +96,38 @@ def _scheduler(race: Race) -> TrialScheduler:
     )
 
 
-class _Halving(ASHAScheduler):
+class _Halving(ASHAScheduler):  # type: ignore[misc]  # Ray has no types
     """ASHA that stands by what it decided before: a trial that went on from a rung then, goes on from it now.
 
     Its decisions depend on the order in which trials come by; a resumed search has another one.
     """
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
-        action = super().on_trial_result(tune_controller, trial, result)
-        return TrialScheduler.CONTINUE if result["went_on"] else action
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        action: str = super().on_trial_result(tune_controller, trial, result)
+        return str(TrialScheduler.CONTINUE) if result["went_on"] else action
 
 
-class Proposals(Searcher):
-    """Settings that were listed beforehand, then those of another searcher.
-
-    Arguments:
-        then: proposes `n_then` more, and learns from those that were listed.
-    """
-
-    def __init__(self, listed: Sequence[dict[str, Any]], then: Searcher | None = None, n_then: int = 0) -> None:
-        super().__init__(metric="gain", mode="max")
-        self._listed, self._then, self._n_then = deque(listed), then, n_then
-        self._passed_on: set[str] = set()
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Return the next settings, or that there are none."""
-        if self._listed:
-            return self._listed.popleft()
-        if self._then is None or self._n_then < 1:
-            return self.FINISHED
-        settings = self._then.suggest(trial_id)
-        if isinstance(settings, dict):
-            self._n_then -= 1
-            self._passed_on.add(trial_id)
-            return rounded(settings)
-        return settings
-
-    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        """Tell the other searcher how its proposal came out."""
-        if self._then is not None and trial_id in self._passed_on:
-            self._then.on_trial_complete(trial_id, result, error)
-
-    def save(self, checkpoint_path: str) -> None:
-        """Save nothing: a search resumes from its rows."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Restore nothing."""
-
-
-class _Recorder(tune.Callback):
+class _Recorder(tune.Callback):  # type: ignore[misc]
     def __init__(self, events: Events, ledger: Any) -> None:
         self._events, self._ledger = events, ledger
 
-    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._events.started(trial.config)
 
-    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        rows: list[Row] = result["rows"]
-        fresh: Done = {row.episode: (row.accuracy, row.seconds) for row in rows if row.accuracy is not None}
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        report = BlockReport.of(result)
+        fresh: Done = {row.episode: (row.accuracy, row.seconds) for row in report.rows if row.accuracy is not None}
         if fresh:
-            self._ledger.add.remote(result["trial"], fresh)
-        self._events.reported(result, bool(result.get("done")))
+            self._ledger.add.remote(report.trial, fresh)
+        self._events.reported(report, bool(result.get("done")))
 
-    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._events.ended(trial.config, "")
 
-    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._events.ended(trial.config, str(trial.get_error() or "its process died"))
 
-    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._events.tick()

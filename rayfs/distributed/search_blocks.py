@@ -56,8 +56,10 @@ def run_blocks(
 
     from rayfs.distributed.search import TUNE_ENVIRONMENT
 
-    class Recorder(tune.Callback):
-        def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+    class Recorder(tune.Callback):  # type: ignore[misc]  # Ray has no types
+        def on_trial_result(
+            self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+        ) -> None:  # fmt: skip
             if "scored" in result:
                 on_block(trial.config["index"], [scored_from_plain(each) for each in result["scored"]])
 

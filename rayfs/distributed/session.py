@@ -3,16 +3,21 @@
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from rayfs.engine.process import ALLOCATOR_ENV
 from rayfs.errors import InputError
+from rayfs.interrupts import sigterm_as_interrupt
 
 OBJECT_STORE_BYTES = 512 << 20
 """Of a local cluster: only Ray Data blocks pass through it, images and features are memory maps."""
+
+LOCAL = "local"
+"""Address of a Ray of this process alone."""
 
 RAY_UNITS = 10_000
 """The parts of a GPU that Ray counts in."""
@@ -42,6 +47,41 @@ class Resources:
         return sum(int(min(node_cpus / cpus, _gpu_places(node_gpus, gpus))) for node_cpus, node_gpus in self.nodes)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RaySession:
+    """A connection to Ray."""
+
+    address: str
+    """'local', or the host:port of the cluster that was joined."""
+
+    @property
+    def is_private(self) -> bool:
+        """Whether it is a Ray of this process alone, which ends with it."""
+        return self.address == LOCAL
+
+    @property
+    def resources(self) -> Resources:
+        """What the cluster has now."""
+        return cluster_resources()
+
+
+@contextmanager
+def ray_session() -> Iterator[RaySession]:
+    """Connect to Ray as `connect` does, and turn SIGTERM into an exception inside the block.
+
+    Ray's start installs a handler of its own, which would end the process before it has saved anything. The connection
+    outlasts the block: it is that of the process, and what is left of the job uses it again.
+
+    Raises:
+        InputError: the cluster of $RAY_ADDRESS cannot be reached, or no Ray can be started.
+        Terminated: on SIGTERM, also where Ray makes a plain KeyboardInterrupt of it.
+    """
+    with sigterm_as_interrupt() as take_over:
+        address = connect()
+        take_over()
+        yield RaySession(address=address)
+
+
 def connect() -> str:
     """Connect to Ray and return where: 'local', or the host:port of the cluster that was joined.
 
@@ -59,7 +99,7 @@ def connect() -> str:
         "RAY_DEDUP_LOGS": "1",
         **ALLOCATOR_ENV,
     }
-    if address == "local":
+    if address == LOCAL:
         defaults["RAY_AUTH_MODE"] = "disabled"  # a private cluster on loopback; else Ray writes ~/.ray/auth_token
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
@@ -97,7 +137,7 @@ def refuse_lost_outputs(outputs: Mapping[str, str | Path | None]) -> None:
 def _address() -> str:
     """Return 'local' or the host:port of a cluster that answers."""
     given = os.environ.get("RAY_ADDRESS", "")
-    if given == "local":
+    if given == LOCAL:
         return given
     if given not in ("", "auto"):
         if "://" in given or not _answers(given):
@@ -113,7 +153,7 @@ def _address() -> str:
         raise InputError(
             "RAY_ADDRESS is 'auto' but no cluster of `ray start` runs on this machine; start one or unset it"
         )
-    return "local"
+    return LOCAL
 
 
 def _address_file() -> Path:
@@ -132,14 +172,14 @@ def _answers(address: str) -> bool:
 
 def _start(ray: ModuleType, address: str) -> None:
     quiet = {"logging_level": logging.WARNING, "log_to_driver": False}
-    if address == "local":
+    if address == LOCAL:
         # One CPU per core that this process may use; Ray itself would count those of the whole machine. On a single one
         # Ray Data never starts an actor, so that the base bank would wait for ever: there, two share the core.
         n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         n_cpus = max(2, n_cores)
         settings = {"num_cpus": n_cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES, **quiet}
         try:
-            ray.init(address="local", **settings)
+            ray.init(address=LOCAL, **settings)
         except Exception as error:  # Ray has no class of its own for it
             if "timed out during startup" not in str(error):
                 raise

@@ -1,7 +1,7 @@
 """Measure the engine: rounds of the naive recipe and of production workers in turn, on the same episodes."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,8 @@ from rayfs.datasets.image_table import cache_folder, load_table
 from rayfs.datasets.registry import Benchmark, open_benchmark
 from rayfs.distributed.base_bank import ensure_bank
 from rayfs.distributed.pool import PoolSize
-from rayfs.distributed.session import cluster_resources, connect
+from rayfs.distributed.processes import Process, ask_all, call_elsewhere, processes_of
+from rayfs.distributed.session import Resources, ray_session
 from rayfs.durable_files import write_durably
 from rayfs.engine.bank import save_features
 from rayfs.engine.machine import ForeignLoad, Speeds, measure_speeds, n_cores, processor_name
@@ -71,29 +72,40 @@ def run_benchmark(config: BenchmarkConfig) -> int:
     if not {"ratio", "scaling", "profile", "sweep"} & set(config.measure):
         return 0
     with TemporaryDirectory() as folder:
-        bench = prepare(config, cache_folder(), Path(folder))
-        print(describe(bench), flush=True)
-        if {"ratio", "scaling", "profile"} & set(config.measure):
-            with engine_workers(bench) as workers:
-                if "ratio" in config.measure:
-                    measure_ratio(bench, workers)
-                if "scaling" in config.measure:
-                    benchmark_scaling.measure_scaling(bench, workers)
-                if "profile" in config.measure:
-                    benchmark_profile.measure_profile(bench, workers)
-        if "sweep" in config.measure:
-            benchmark_scaling.measure_sweep(bench)
+        opened = open_all(config, cache_folder(), Path(folder))
+        with ray_session() as session:
+            bench = prepare(config, opened, session.resources, cache_folder(), Path(folder))
+            print(describe(bench), flush=True)
+            if {"ratio", "scaling", "profile"} & set(config.measure):
+                with engine_workers(bench) as workers:
+                    if "ratio" in config.measure:
+                        measure_ratio(bench, workers)
+                    if "scaling" in config.measure:
+                        benchmark_scaling.measure_scaling(bench, workers)
+                    if "profile" in config.measure:
+                        benchmark_profile.measure_profile(bench, workers)
+            if "sweep" in config.measure:
+                benchmark_scaling.measure_sweep(bench)
     return 0
 
 
-def prepare(config: BenchmarkConfig, cache_dir: Path, folder: Path) -> Bench:
-    """Open data and backbone, connect to Ray, and have the features of the base images, or random ones."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Opened:
+    """What is measured, as far as it is known without Ray."""
+
+    experiment: Experiment
+    whole: LabelHallucConfig
+    is_random: bool
+    """There are no trained weights: features of base images are random, too."""
+
+
+def open_all(config: BenchmarkConfig, cache_dir: Path, folder: Path) -> Opened:
+    """Open data and backbone; weights are written to `folder` where there are none."""
     benchmark = open_benchmark(config.benchmark, config.data, config.image_size)
     defaults = default_protocol(config.benchmark)
     n_way, n_shot = config.n_way or defaults["n_way"], config.n_shot or defaults["n_shot"]
     whole = resolve("label-halluc", config.benchmark, n_way, n_shot, {"steps": config.steps} if config.steps else {})
     assert isinstance(whole, LabelHallucConfig)
-    part = whole if config.whole else replace(whole, steps=min(config.measured_steps, whole.steps))
     packaged = best_packaged(config.backbone, config.benchmark, benchmark.channels, benchmark.image_size)
     is_random = config.checkpoint is None and packaged is None
     experiment = prepare_experiment(
@@ -102,37 +114,50 @@ def prepare(config: BenchmarkConfig, cache_dir: Path, folder: Path) -> Bench:
         checkpoint=random_checkpoint(benchmark, config.backbone, folder) if is_random else config.checkpoint,
         cache_dir=cache_dir,
     )  # fmt: skip
-    connect()
-    resources = cluster_resources()
+    return Opened(experiment=experiment, whole=whole, is_random=is_random)
+
+
+def prepare(config: BenchmarkConfig, opened: Opened, resources: Resources, cache_dir: Path, folder: Path) -> Bench:
+    """Size the pool, and have the features of the base images, or random ones."""
+    experiment, whole = opened.experiment, opened.whole
+    part = whole if config.whole else replace(whole, steps=min(config.measured_steps, whole.steps))
     gpu = resources.gpus >= 1
     # A GPU is shared by one worker and the naive recipe, which take turns.
     size = pool_size(resources, 1 if gpu else config.workers, 1, SHARED_GPU if gpu else 0)
-    if is_random:
-        base = load_table(experiment.base, cache_dir, channels=benchmark.channels, image_size=benchmark.image_size)
-        features = folder / "features.npy"
-        depth = n_features(experiment.backbone.load(torch.device("cpu")))
-        draws = np.random.Generator(np.random.Philox(0)).normal(size=(len(base), depth))
-        save_features(features, draws)
-        fingerprint = base.fingerprint
+    if opened.is_random:
+        features, fingerprint = random_features(experiment, cache_dir, folder)
     else:
         bank = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources, gpu)
         features, fingerprint = bank.path, bank.table.fingerprint
-    methods: dict[str, MethodConfig] = {
-        precision: replace(part, precision=precision, execution=config.execution) for precision in config.precisions
-    }
-    compared = replace(part, steps=max(1, config.compared_steps))
-    methods |= {f"compared {precision}": replace(compared, precision=precision) for precision in config.precisions}
-    methods["warm-up"] = replace(part, steps=1, execution=config.execution)
     spec = WorkerSpec(
         cache_dir=str(cache_dir), base_fingerprint=fingerprint, features_path=str(features), activations={},
         novel_fingerprint=experiment.novel.fingerprint, backbone=experiment.backbone,
-        augmentation=benchmark.augmentation, protocol=experiment.protocol, methods=methods, n_threads=1,
-        gpus=size.gpus_per_worker,
+        augmentation=experiment.benchmark.augmentation, protocol=experiment.protocol,
+        methods=timed_methods(config, part), n_threads=1, gpus=size.gpus_per_worker,
     )  # fmt: skip
     return Bench(
         config=config, experiment=experiment, whole=whole, part=part, size=size, spec=spec,
         device=torch.device("cuda" if gpu else "cpu"),
     )  # fmt: skip
+
+
+def timed_methods(config: BenchmarkConfig, part: LabelHallucConfig) -> dict[str, MethodConfig]:
+    """Return what workers time and compare in each precision, and what they warm up with."""
+    methods: dict[str, MethodConfig] = {
+        precision: replace(part, precision=precision, execution=config.execution) for precision in config.precisions
+    }
+    compared = replace(part, steps=max(1, config.compared_steps))
+    methods |= {f"compared {precision}": replace(compared, precision=precision) for precision in config.precisions}
+    return methods | {"warm-up": replace(part, steps=1, execution=config.execution)}
+
+
+def random_features(experiment: Experiment, cache_dir: Path, folder: Path) -> tuple[Path, str]:
+    """Write random features of the base images; return their file and the fingerprint of the images."""
+    benchmark, path = experiment.benchmark, folder / "features.npy"
+    base = load_table(experiment.base, cache_dir, channels=benchmark.channels, image_size=benchmark.image_size)
+    depth = n_features(experiment.backbone.load(torch.device("cpu")))
+    save_features(path, np.random.Generator(np.random.Philox(0)).normal(size=(len(base), depth)))
+    return path, base.fingerprint
 
 
 def random_checkpoint(benchmark: Benchmark, backbone: str, folder: Path) -> Path:
@@ -145,12 +170,10 @@ def random_checkpoint(benchmark: Benchmark, backbone: str, folder: Path) -> Path
 
 def describe(bench: Bench) -> str:
     """Return what is about to be measured."""
-    import ray
-
     experiment, config, whole = bench.experiment, bench.config, bench.whole
     gpu = "no GPU"
     if bench.device.type == "cuda":  # that of a worker: the driver's machine may have none
-        gpu = ray.get(ray.remote(device_name).options(num_gpus=bench.size.gpus_per_worker).remote(bench.device))
+        gpu = call_elsewhere(device_name, bench.device, cpus=1, gpus=bench.size.gpus_per_worker)
     protocol = experiment.protocol
     weights = experiment.checkpoint_report
     if weights.endswith("random.safetensors"):
@@ -178,10 +201,8 @@ def counts(bench: Bench, naive: bool) -> tuple[Counts, Counts]:
     )
 
 
-def measure_ratio(bench: Bench, workers: list) -> None:
+def measure_ratio(bench: Bench, workers: Sequence[Process]) -> None:
     """Run the rounds, compare the losses, print and write the timings."""
-    import ray
-
     with naive_worker(bench) as naive:
         timings: list[Timing] = []
         for number in range(bench.config.rounds):
@@ -191,7 +212,7 @@ def measure_ratio(bench: Bench, workers: list) -> None:
         print(f"\n{stage_table(timings, STAGES)}\n\n{speed_table(timings, STEP_STAGES)}")
         print(how_composed(bench) + busy_note(timings), flush=True)
         for precision in bench.config.precisions if bench.config.compared_steps else ():
-            result = ray.get(workers[0].compare.remote(bench.experiment.episodes[0], f"compared {precision}"))
+            result = workers[0].ask("compare", bench.experiment.episodes[0], f"compared {precision}")
             print(
                 f"same batches, {len(result.naive_losses)} steps: the losses of engine {precision} and naive recipe "
                 f"differ by at most {result.largest_difference:.2g} (first {sum(result.naive_losses[0]):.3f}, last "
@@ -217,11 +238,9 @@ def how_composed(bench: Bench) -> str:
     )
 
 
-def run_round(bench: Bench, number: int, workers: list, naive: Any) -> list[Timing]:
+def run_round(bench: Bench, number: int, workers: Sequence[Process], naive: Process) -> list[Timing]:
     """Return the timings of each side; odd rounds begin with the engine."""
-    import ray
-
-    speeds = ray.get(workers[0].speeds.remote()) if bench.device.type == "cuda" else speeds_of_all_cores()
+    speeds = workers[0].ask("speeds") if bench.device.type == "cuda" else speeds_of_all_cores()
     sides = [NAIVE, *bench.config.precisions]
     return [run_side(bench, number, side, workers, naive, speeds) for side in (sides[::-1] if number % 2 else sides)]
 
@@ -235,18 +254,18 @@ def speeds_of_all_cores() -> Speeds:
     return speeds
 
 
-def run_side(bench: Bench, number: int, side: str, workers: list, naive: Any, speeds: Speeds) -> Timing:
+def run_side(
+    bench: Bench, number: int, side: str, workers: Sequence[Process], naive: Process, speeds: Speeds
+) -> Timing:
     """Time one side on the episode of this round."""
-    import ray
-
     episode, is_naive = bench.experiment.episodes[number], side == NAIVE
     part, whole = counts(bench, is_naive)
     load = ForeignLoad()
     if is_naive:
         n_batches = None if bench.config.whole else part.batches
-        found: list[Measured] = [ray.get(naive.measure.remote(episode, bench.part, n_batches))]
+        found: list[Measured] = [naive.ask("measure", episode, bench.part, n_batches)]
     else:
-        found = ray.get([worker.measure.remote(episode, side) for worker in workers])
+        found = ask_all(workers, "measure", episode, side)
     protocol, config = bench.experiment.protocol, bench.whole
     n_images = config.base_batch + protocol.n_way * protocol.n_shot * config.step_views
     return Timing(
@@ -280,34 +299,26 @@ def row_of(bench: Bench, timing: Timing) -> Mapping[str, Any]:
 
 
 @contextmanager
-def engine_workers(bench: Bench) -> Iterator[list]:
+def engine_workers(bench: Bench) -> Iterator[list[Process]]:
     """Yield prepared and warmed-up workers, as a run has them."""
-    import ray
-
-    options = {"num_cpus": bench.size.cpus_per_worker, "num_gpus": bench.size.gpus_per_worker}
-    actor = ray.remote(TimedEpisodeWorker).options(**options)
-    workers = [actor.remote(bench.spec) for _ in range(bench.size.workers)]
-    try:
-        ray.get([worker.prepare.remote() for worker in workers])
-        ray.get([worker.measure.remote(bench.experiment.episodes[0], "warm-up") for worker in workers])
+    size = bench.size
+    with processes_of(
+        TimedEpisodeWorker, [bench.spec], n=size.workers, cpus=size.cpus_per_worker, gpus=size.gpus_per_worker
+    ) as workers:
+        ask_all(workers, "prepare")
+        ask_all(workers, "measure", bench.experiment.episodes[0], "warm-up")
         yield workers
-    finally:
-        for worker in workers:
-            ray.kill(worker)
 
 
 @contextmanager
-def naive_worker(bench: Bench) -> Iterator[Any]:
+def naive_worker(bench: Bench) -> Iterator[Process]:
     """Yield the prepared and warmed-up naive recipe, in a process with PyTorch's own settings."""
-    import ray
-
     config = bench.config
-    settings = {} if config.naive_allocator else {"env_vars": {"THP_MEM_ALLOC_ENABLE": "0"}}
-    actor = ray.remote(ReferenceWorker).options(num_cpus=0, num_gpus=bench.size.gpus_per_worker, runtime_env=settings)
-    worker = actor.remote(bench.spec, config.naive_threads or n_cores(), config.naive_loaders, config.naive_allocator)
-    try:
-        ray.get(worker.prepare.remote())
-        ray.get(worker.measure.remote(bench.experiment.episodes[0], replace(bench.part, steps=1), 1))
+    arguments = bench.spec, config.naive_threads or n_cores(), config.naive_loaders, config.naive_allocator
+    environment = {} if config.naive_allocator else {"THP_MEM_ALLOC_ENABLE": "0"}
+    with processes_of(
+        ReferenceWorker, arguments, n=1, cpus=0, gpus=bench.size.gpus_per_worker, environment=environment
+    ) as (worker,):
+        worker.ask("prepare")
+        worker.ask("measure", bench.experiment.episodes[0], replace(bench.part, steps=1), 1)
         yield worker
-    finally:
-        ray.kill(worker)

@@ -28,7 +28,8 @@ from rayfs.datasets.registry import IMAGENET_MEAN, IMAGENET_STD, Benchmark, phot
 from rayfs.datasets.sources import Source, open_parquet
 from rayfs.distributed.base_bank import ensure_bank
 from rayfs.distributed.pool import PoolSize
-from rayfs.distributed.session import cluster_resources, connect
+from rayfs.distributed.processes import Process, answers, ask_all, processes_of
+from rayfs.distributed.session import ray_session
 from rayfs.distributed.table_features import ensure_table_features
 from rayfs.durable_files import written_durably
 from rayfs.engine.bank import BaseBank
@@ -45,7 +46,7 @@ from rayfs.performance.benchmark_flags import BenchmarkConfig
 from rayfs.performance.timings import write_rows
 from rayfs.randomness import torch_generator
 from rayfs.reports.text_table import NONE, aligned
-from rayfs.workers.episode_worker import EpisodeWorker, WorkerSpec
+from rayfs.workers.episode_worker import EpisodeWorker
 
 N_CLASSES = 351
 """Of tieredImageNet's base set; fewer where there are few images."""
@@ -132,11 +133,11 @@ class SamplingWorker(EpisodeWorker):
 def measure_memory(config: BenchmarkConfig) -> None:
     """Bank a synthetic base set and sample it; print and write what each phase held."""
     cache_dir = cache_folder()
-    if connect() != "local":
-        raise InputError("--measure memory looks at the processes of a Ray of its own; set RAY_ADDRESS=local")
-    with TemporaryDirectory() as folder:
+    with ray_session() as session, TemporaryDirectory() as folder:
+        if not session.is_private:
+            raise InputError("--measure memory looks at the processes of a Ray of its own; set RAY_ADDRESS=local")
         experiment, other = synthetic_experiments(config, cache_dir, Path(folder))
-        resources = cluster_resources()
+        resources = session.resources
         phases: list[Phase] = []
         n_images = experiment.n_base
         with looked_at("bank", n_images, phases):
@@ -146,40 +147,29 @@ def measure_memory(config: BenchmarkConfig) -> None:
         n_workers = config.workers or n_cores()
         size = PoolSize(workers=n_workers, cpus_per_worker=min(1, resources.cpus / n_workers), gpus_per_worker=0)
         spec = replace(worker_spec(experiment, bank, {}, size, cache_dir), n_threads=1)
-        measure_workers(experiment, spec, size, phases)
+        with processes_of(SamplingWorker, [spec], n=n_workers, cpus=size.cpus_per_worker) as workers:
+            measure_workers(experiment, workers, phases)
     print(memory_table(phases, bank, n_workers), flush=True)
     if config.out is not None:
         write_rows(config.out / "memory.parquet", [{"limit_bytes": memory_limit(), **asdict(one)} for one in phases])
 
 
-def measure_workers(experiment: Experiment, spec: WorkerSpec, size: PoolSize, phases: list[Phase]) -> None:
+def measure_workers(experiment: Experiment, workers: Sequence[Process], phases: list[Phase]) -> None:
     """Let one worker, then all of them, gather as many images as there are, and all solve episodes.
 
     Raises:
         RuntimeError: an episode failed.
     """
-    import ray
-
-    actor = ray.remote(SamplingWorker).options(num_cpus=size.cpus_per_worker)
-    workers = [actor.remote(spec) for _ in range(size.workers)]
-    n_images, batch = experiment.n_base, label_halluc(experiment).base_batch
-    try:
-        for asked in [workers[:1]] + ([workers] if len(workers) > 1 else []):
-            ray.get([worker.prepare.remote() for worker in asked])
-            with looked_at(f"gathering, {len(asked)} of {size.workers} workers", n_images * len(asked), phases):
-                ray.get([worker.gather.remote(n_images, batch, seed) for seed, worker in enumerate(asked)])
-        episodes = experiment.episodes
-        n_seen = len(episodes) * label_halluc(experiment).steps * batch
-        with looked_at(f"{len(episodes)} episodes, {size.workers} workers", n_seen, phases):
-            rows = ray.get(
-                [
-                    workers[i % len(workers)].run.remote(episode, list(experiment.methods), 1)
-                    for i, episode in enumerate(episodes)
-                ]
-            )
-    finally:
-        for worker in workers:
-            ray.kill(worker)
+    n_images, batch, n_workers = experiment.n_base, label_halluc(experiment).base_batch, len(workers)
+    for asked in [workers[:1]] + ([workers] if n_workers > 1 else []):
+        ask_all(asked, "prepare")
+        with looked_at(f"gathering, {len(asked)} of {n_workers} workers", n_images * len(asked), phases):
+            answers([worker.start("gather", n_images, batch, seed) for seed, worker in enumerate(asked)])
+    episodes, methods = experiment.episodes, list(experiment.methods)
+    n_seen = len(episodes) * label_halluc(experiment).steps * batch
+    with looked_at(f"{len(episodes)} episodes, {n_workers} workers", n_seen, phases):
+        given = enumerate(episodes)
+        rows = answers([workers[i % n_workers].start("run", episode, methods, 1) for i, episode in given])
     failed = [row for (row,) in rows if row.status == "failed"]
     if failed:
         raise RuntimeError(failed[0].error)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from rayfs.distributed.processes import Process
 from rayfs.durable_files import write_durably
 from rayfs.engine.machine import Speeds
 from rayfs.engine.operations import Operation
@@ -17,15 +18,13 @@ ARITHMETIC = re.compile(r"conv|gemm|xmma|cutlass|[wd]grad|matmul|addmm|::mm$")
 """In names of operations and kernels that do the arithmetic which `step_flops` counts."""
 
 
-def measure_profile(bench: Bench, workers: list) -> None:
+def measure_profile(bench: Bench, workers: Sequence[Process]) -> None:
     """Profile the steps of an episode of one worker in each precision; print and write what its operations take."""
-    import ray
-
     config, episode = bench.part, bench.experiment.episodes[0]
     rows: list[dict[str, Any]] = []
     for precision in bench.config.precisions:
-        ray.get(workers[0].measure.remote(episode, precision))  # warms up
-        found, trace, speeds = ray.get(workers[0].profile.remote(episode, precision))
+        workers[0].ask("measure", episode, precision)  # warms up
+        found, trace, speeds = workers[0].ask("profile", episode, precision)
         operations = [operation for operation in found if operation.stage in STEP_STAGES]
         if not operations:
             raise InputError(

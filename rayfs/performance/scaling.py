@@ -2,16 +2,17 @@
 
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from rayfs.datasets.episodes import Protocol, draw_episode
+from rayfs.distributed.processes import Process, ask_all, call_elsewhere
 from rayfs.engine.stages import STEP_STAGES
 from rayfs.methods.configs import LabelHallucConfig, MethodConfig
 from rayfs.methods.recipes import resolve
 from rayfs.performance.benchmark import Bench, counts
-from rayfs.performance.benchmark_workers import measure_alone
+from rayfs.performance.benchmark_workers import Measured, measure_alone
 from rayfs.performance.timings import compose, spread, write_rows
 from rayfs.reports.text_table import aligned
 
@@ -21,17 +22,15 @@ SWEEP_STEPS = 3
 """That are timed of each setting."""
 
 
-def measure_scaling(bench: Bench, workers: list) -> None:
+def measure_scaling(bench: Bench, workers: Sequence[Process]) -> None:
     """Run 1, 2, ... workers at once, in turn in every round; print and write episodes per hour and efficiency."""
-    import ray
-
     precision = bench.config.precisions[0]
     part, whole = counts(bench, naive=False)
     rates: dict[int, list[float]] = {n: [] for n in range(1, bench.size.workers + 1)}
     for number in range(bench.config.rounds):
         episode = bench.experiment.episodes[number]
         for n in sorted(rates, reverse=bool(number % 2)):
-            found = ray.get([worker.measure.remote(episode, precision) for worker in workers[:n]])
+            found = ask_all(workers[:n], "measure", episode, precision)
             seconds = [sum(compose(one.wall_s, part, whole, STEP_STAGES).values()) for one in found]
             rates[n].append(sum(1 / s for s in seconds))
     rows = [["workers", "episodes/h", "efficiency"]]
@@ -77,15 +76,14 @@ def _sweep(bench: Bench) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _cost(bench: Bench, protocol: Protocol, config: LabelHallucConfig, base_share: float = 1.0) -> dict[str, Any]:
     """Return the seconds of an episode: fixed, and of each step."""
-    import ray
-
     config = replace(config, precision=bench.config.precisions[0])
     n_steps = min(SWEEP_STEPS, config.steps)
     methods: dict[str, MethodConfig] = {"one": replace(config, steps=1), "more": replace(config, steps=n_steps)}
     episode = draw_episode(bench.experiment.novel.offsets, bench.spec.novel_fingerprint, protocol, 0)
     spec = replace(bench.spec, protocol=protocol, methods=methods)
-    task = ray.remote(measure_alone).options(num_cpus=1, num_gpus=bench.size.gpus_per_worker)
-    measured = ray.get(task.remote(spec, base_share, episode))
+    measured: Measured = call_elsewhere(
+        measure_alone, spec, base_share, episode, cpus=1, gpus=bench.size.gpus_per_worker
+    )
     step_s = sum(measured.wall_s.get(stage, 0.0) for stage in STEP_STAGES) / n_steps
     fixed_s = sum(measured.wall_s.values()) - n_steps * step_s
     return {

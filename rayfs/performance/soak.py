@@ -5,18 +5,16 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rayfs.distributed.own_cluster import own_cluster
 from rayfs.durable_files import write_durably
 from rayfs.engine.progress import WorkProgress
 from rayfs.experiments.episodes.experiment import session_information
-from rayfs.experiments.episodes.run import sigterm_as_interrupt
 from rayfs.flags.command_line import EXIT_FAILED, EXIT_OK
 from rayfs.performance.soak_flags import SoakConfig
 from rayfs.performance.soak_tally import FaultTally, committed_rows, soak_table, tally_episodes, tally_memory
@@ -48,7 +46,7 @@ STALL_S = 600.0
 def run_soak(config: SoakConfig, job: Path) -> int:
     """Run `job` quietly, then with faults; print the tally, write soak.json, and return the exit code."""
     config.out.mkdir(parents=True, exist_ok=True)
-    with own_cluster(config.nodes) as cluster:
+    with own_cluster(config.nodes, HEAD_CPUS) as cluster:
         command, address = [sys.executable, str(job), *SHORT], cluster.address
         quiet = follow(command, config.n_reference, config.out / "reference", address, None)
         if quiet.exit_code != 0:
@@ -73,29 +71,6 @@ def run_soak(config: SoakConfig, job: Path) -> int:
     }  # fmt: skip
     write_durably(config.out / "soak.json", (json.dumps(record, indent=1) + "\n").encode())
     return EXIT_OK if right else EXIT_FAILED
-
-
-@contextmanager
-def own_cluster(n_nodes: int) -> Iterator[Any]:
-    """Start a head and `n_nodes` more raylets that no other process on this machine would join; stop them after."""
-    with tempfile.TemporaryDirectory(
-        prefix="soak-", dir="/tmp", ignore_cleanup_errors=True
-    ) as folder:  # short: sockets
-        os.environ.update(
-            RAY_TMPDIR=folder, RAY_AUTH_MODE="disabled", RAY_worker_niceness="0", RAY_USAGE_STATS_ENABLED="0",
-            RAY_raylet_start_wait_time_s="180",  # Ray's 30 are too few on a machine that does other things
-        )  # fmt: skip
-        from ray.cluster_utils import Cluster
-
-        head = {"num_cpus": HEAD_CPUS, "include_dashboard": False, "dashboard_port": 0}  # 8265 may be another Ray's
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-        try:
-            with sigterm_as_interrupt():  # Ray's start installs a handler that would end the nodes behind our back
-                for _ in range(n_nodes):
-                    cluster.add_node(num_cpus=1)
-                yield cluster
-        finally:
-            cluster.shutdown()
 
 
 class Faults:
@@ -189,7 +164,7 @@ def pids_at_work(node: Any) -> list[int]:
     for path in Path(f"/proc/{raylet.process.pid}/task").glob("*/children"):
         with suppress(OSError):  # the thread has ended
             children += map(int, path.read_text().split())
-    return [pid for pid in children if process_title(pid) == "ray::EpisodeWorker.run"]
+    return [pid for pid in children if process_title(pid) == "ray::EpisodeActor.run"]
 
 
 def process_title(pid: int) -> str:
@@ -240,7 +215,7 @@ def follow(command: list[str], n_episodes: int, out: Path, address: str, faults:
 
 
 def _watch(
-    process: subprocess.Popen, rows_path: Path, n_episodes: int, faults: Faults | None, label: str
+    process: subprocess.Popen[bytes], rows_path: Path, n_episodes: int, faults: Faults | None, label: str
 ) -> list[tuple[float, float]]:
     """Return samples of the driver's memory; kills it if no episode ends for `STALL_S`."""
     memory: list[tuple[float, float]] = []

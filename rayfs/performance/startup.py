@@ -14,7 +14,7 @@ import rayfs
 from rayfs.datasets.episodes import Episode
 from rayfs.datasets.image_table import cache_folder
 from rayfs.distributed.pool import EpisodePool, PoolSize
-from rayfs.distributed.session import cluster_resources, connect
+from rayfs.distributed.session import ray_session
 from rayfs.engine.bank import BaseBank
 from rayfs.errors import InputError
 from rayfs.experiments.episodes.flags import EvalConfig
@@ -108,21 +108,20 @@ class TrivialWorker(EpisodeWorker):
 
 def measure_driver(config: BenchmarkConfig) -> None:
     """Run episodes that do nothing through pool, row files, log, metrics and progress; print the cost of each."""
-    connect()
-    with TemporaryDirectory() as folder:
-        cost = driver_cost(config, f"{folder}/run", cache_folder())
+    with ray_session() as session, TemporaryDirectory() as folder:
+        cost = driver_cost(config, f"{folder}/run", cache_folder(), int(session.resources.cpus))
     rows = [["an episode that does nothing", ""], *([label, f"{value:,.3g}"] for label, value in cost.items())]
     print(f"driver, {config.episodes:,} episodes\n{aligned(rows)}", flush=True)
     if config.out is not None:
         write_rows(config.out / "driver.parquet", [cost])
 
 
-def driver_cost(config: BenchmarkConfig, out: str, cache_dir: Path) -> Mapping[str, float]:
-    """Return milliseconds and bytes of an episode."""
+def driver_cost(config: BenchmarkConfig, out: str, cache_dir: Path, n_cpus: int) -> Mapping[str, float]:
+    """Return milliseconds and bytes of an episode on a cluster of `n_cpus`."""
     drawing = time.process_time()
     experiment = build_experiment(EvalConfig(episodes=config.episodes, out=out), cache_dir)
     drawing = time.process_time() - drawing
-    n_cpus = max(1, int(cluster_resources().cpus))
+    n_cpus = max(1, n_cpus)
     workers = config.workers or n_cpus
     size = PoolSize(workers=workers, cpus_per_worker=min(1, n_cpus / workers), gpus_per_worker=0)
     bank = BaseBank(table=experiment.novel, features=experiment.novel.images, path=Path("none"))

@@ -14,7 +14,6 @@ import torch
 from rayfs.datasets.augmentation import Augmentation
 from rayfs.datasets.episodes import Episode, Protocol
 from rayfs.datasets.image_table import ImageTable, open_table
-from rayfs.distributed.metrics import GpuMemory
 from rayfs.engine.bank import BaseBank, open_bank
 from rayfs.engine.process import configure_process
 from rayfs.engine.staged_backbone import BackboneSpec
@@ -91,7 +90,6 @@ class EpisodeWorker:
         device = torch.device("cuda" if spec.gpu else "cpu")
         if 0 < spec.gpus < 1:
             torch.cuda.set_per_process_memory_fraction(OWN_SHARE * spec.gpus)
-        self._gpu_memory = GpuMemory(device)
         cache_dir = Path(spec.cache_dir)
         self._novel = open_table(cache_dir, spec.novel_fingerprint)
         bank = open_bank(cache_dir, spec.base_fingerprint, Path(spec.features_path)).on(device, min(1.0, spec.gpus))
@@ -111,9 +109,7 @@ class EpisodeWorker:
 
     def run(self, episode: Episode, methods: list[str], attempt: int) -> list[Row]:
         """Solve `episode` with each of `methods`; a method that raises gives a failed row with its traceback."""
-        rows = [self._solve(episode, method, attempt) for method in methods]
-        self._gpu_memory.report()
-        return rows
+        return [self._solve(episode, method, attempt) for method in methods]
 
     def _solve(self, episode: Episode, method: str, attempt: int) -> Row:
         assert self._world is not None, "prepare the worker first"

@@ -15,7 +15,9 @@ import pytest
 import ray
 
 from rayfs.distributed.base_bank import ensure_bank
-from rayfs.distributed.pool import MAX_ATTEMPTS, EpisodePool, PoolSize, WorkItem
+from rayfs.distributed.pool import EpisodePool, PoolSize
+from rayfs.distributed.pool_messages import WorkItem
+from rayfs.distributed.scheduler import MAX_ATTEMPTS
 from rayfs.distributed.session import Resources
 from rayfs.errors import InputError
 from rayfs.experiments.episodes import run as evaluate_module

@@ -1,18 +1,19 @@
 """Parts of the search that need no cluster: flags, proposals, and the books of the race beside Ray's own scheduler."""
 
 import signal
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from rayfs.distributed.trackers import PACKAGES, refuse_absent_trackers
-from rayfs.distributed.trial import LOST, Ledger, _report
+from rayfs.distributed.trial import Ledger
 from rayfs.errors import InputError, Terminated
 from rayfs.experiments.episodes.flags import EvalConfig
-from rayfs.experiments.episodes.run import sigterm_as_interrupt
 from rayfs.experiments.tuning.flags import TuneConfig
 from rayfs.experiments.tuning.job import _resumable, paste_command
 from rayfs.experiments.tuning.proposals import make_plan
+from rayfs.interrupts import sigterm_as_interrupt
 from rayfs.methods.search_spaces import SPACES
 from rayfs.randomness import RawStream
 from rayfs.runs.race import Race
@@ -20,6 +21,7 @@ from rayfs.runs.rows import Row
 from rayfs.runs.run_directory import RunDirectory
 from rayfs.statistics.race import Rungs
 from rayfs.statistics.trials import Trial
+from rayfs.workers.trial import LOST, BlockReport, block_report
 
 
 def config(**flags) -> TuneConfig:
@@ -107,7 +109,7 @@ def test_a_trial_that_went_on_before_is_not_stopped_by_another_order():
 
 
 def test_proposals_are_the_listed_ones_then_those_of_another_searcher():
-    from rayfs.distributed.search import Proposals
+    from rayfs.distributed.searchers import Proposals
 
     class Other:
         told: list = []  # noqa: RUF012
@@ -201,11 +203,13 @@ def test_the_ledger_tells_a_restarted_trial_what_is_done():
 def test_a_report_is_paired_and_a_failure_reports_the_worst_gain():
     done, baseline = {0: (0.6, 1.0), 1: (0.8, 3.0), 2: (0.9, 9.0)}, {0: 0.5, 1: 0.6, 2: 0.6}
     row = Row(episode=1, method="m", status="ok", accuracy=0.8, episode_hash="h", config_hash="c")
-    report = _report("m", 2, done, baseline, [row], False)
-    assert (report["episodes"], report["n_run"], report["failed"], report["seconds"]) == (2, 1, 0, 2.0)
-    assert report["gain"] == pytest.approx(15.0) and report["accuracy"] == pytest.approx(70.0)
-    assert report["half_width"] == pytest.approx(12.706 * 5, rel=1e-3)  # t(0.975, 1) · 7.07 / √2
-    assert _report("m", 2, done, baseline, [], True)["gain"] == LOST
+    report = block_report("m", 2, done, baseline, [row])
+    assert (report.episodes, report.n_run, report.failed, report.seconds) == (2, 1, 0, 2.0)
+    assert report.gain == pytest.approx(15.0) and report.accuracy == pytest.approx(70.0)
+    assert report.half_width == pytest.approx(12.706 * 5, rel=1e-3)  # t(0.975, 1) · 7.07 / √2
+    assert BlockReport.of({**vars(report), "done": True}) == report, "Ray Tune adds its own"
+    lost = replace(row, status="failed", accuracy=None, error="boom")
+    assert block_report("m", 2, done, baseline, [row, lost]).gain == LOST
 
 
 def test_every_tunable_method_has_a_way_to_be_searched():

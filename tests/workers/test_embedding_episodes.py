@@ -172,7 +172,7 @@ def test_ray_is_not_started_for_cached_features(evaluation, cache_dir, banks, mo
         path = driver.features_path(cache_dir, evaluation.novel, evaluation.backbone, False, views)
         path.parent.mkdir(exist_ok=True)
         np.save(path, bank.features)
-    monkeypatch.setattr(driver, "connect", lambda: pytest.fail("Ray was started"))
+    monkeypatch.setattr(driver, "ray_session", lambda: pytest.fail("Ray was started"))
     plain, support = driver.feature_banks(evaluation, cache_dir)
     assert plain.features.shape == (340, 64) and support.features.shape == (340, 5, 64)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from rayfs.datasets.episodes import Episode
 from rayfs.datasets.image_table import cache_folder
-from rayfs.distributed.session import cluster_resources, connect, refuse_lost_outputs
+from rayfs.distributed.session import ray_session, refuse_lost_outputs
 from rayfs.distributed.table_features import ensure_table_features, features_path
 from rayfs.engine.bank import BaseBank, open_bank
 from rayfs.engine.process import configure_process
@@ -22,8 +22,9 @@ from rayfs.errors import InputError
 from rayfs.experiments.embeddings.experiment import EmbeddingEval, prepare_evaluations
 from rayfs.experiments.embeddings.flags import EmbeddingEvalConfig
 from rayfs.experiments.episodes.experiment import session_information
-from rayfs.experiments.episodes.run import keep_episodes, sigterm_as_interrupt
+from rayfs.experiments.episodes.run import keep_episodes
 from rayfs.flags.command_line import EXIT_FAILED, EXIT_OK
+from rayfs.interrupts import sigterm_as_interrupt
 from rayfs.redaction import without_secrets
 from rayfs.reports.episodes.build import write_report
 from rayfs.reports.progress import Progress
@@ -105,9 +106,8 @@ def feature_banks(evaluation: EmbeddingEval, cache_dir: Path) -> tuple[BaseBank,
         if path.exists():
             bank = open_bank(cache_dir, table.fingerprint, path)
         else:
-            connect()
-            with sigterm_as_interrupt():  # again: Ray's start installs a handler of its own
-                resources = cluster_resources()
+            with ray_session() as session:
+                resources = session.resources
                 if gpu and resources.gpus < 1:
                     raise InputError("--device cuda: the Ray cluster has 0 GPUs; add one to it or use --device cpu")
                 bank = ensure_table_features(table, spec, cache_dir, resources, gpu, views)

@@ -1,11 +1,9 @@
 """Run an experiment: base bank, episode pool, rows as they finish, progress, summary."""
 
 import shlex
-import signal
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +15,13 @@ from rayfs.distributed.activations import Kept, ensure_activations
 from rayfs.distributed.base_bank import ensure_bank
 from rayfs.distributed.metrics import EpisodeMetrics
 from rayfs.distributed.nodes import gpus_of_worker, wait_for_nodes
-from rayfs.distributed.pool import EpisodePool, PoolSize, WorkItem
-from rayfs.distributed.session import Resources, cluster_resources, connect
+from rayfs.distributed.pool import EpisodePool, PoolSize
+from rayfs.distributed.pool_messages import WorkItem
+from rayfs.distributed.session import RaySession, Resources, cluster_resources, ray_session
 from rayfs.engine.bank import BaseBank
-from rayfs.errors import InputError, Terminated
+from rayfs.errors import InputError
 from rayfs.experiments.episodes.experiment import Experiment
+from rayfs.interrupts import sigterm_as_interrupt as sigterm_as_interrupt  # distributed/training_workers.py: from here
 from rayfs.methods.configs import FinetuneConfig, MethodConfig
 from rayfs.redaction import without_secrets
 from rayfs.reports.progress import Progress
@@ -84,29 +84,31 @@ def _run_missing(
     experiment: Experiment, run: RunDirectory, items: list[WorkItem], execution: Execution, cache_dir: Path,
     log: EpisodeLog,
 ) -> None:  # fmt: skip
-    with sigterm_as_interrupt():
-        address = connect()
-        with sigterm_as_interrupt():  # again: Ray's start installs a handler of its own
-            asked = execution.workers, execution.cpus_per_worker, execution.gpus_per_worker
-            resources = wait_for_nodes(*asked, 0 if address == "local" else execution.wait_for_nodes)
-            size = pool_size(resources, *asked)
-            refuse_graphs_on_cpus(experiment.methods, size)
-            bank = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources, size.gpus_per_worker > 0)
-            run.confirm("base_table", bank.table.fingerprint)
-            activations = ensure_activations(
-                bank.table, experiment.backbone, experiment.methods, experiment.benchmark.augmentation,
-                experiment.protocol.seed, cache_dir, resources, size.gpus_per_worker > 0,
-            )  # fmt: skip
-            needed = replace(size, workers=min(size.workers, len(items)))
-            where = "a private Ray on this machine" if address == "local" else f"the Ray cluster at {address}"
-            print(
-                f"{needed.workers} workers with {needed.cpus_per_worker:g} CPUs and {needed.gpus_per_worker:g} GPUs "
-                f"each on {where} ({len(resources.nodes)} nodes, {resources.cpus:g} CPUs, {resources.gpus:g} GPUs)",
-                flush=True,
-            )
-            spec = worker_spec(experiment, bank, activations, needed, cache_dir)
-            pool = EpisodePool(spec, needed, execution.episode_timeout, capacity_of(execution, needed))
-            solve_items(experiment, run, items, pool, log)
+    with ray_session() as session:
+        asked = execution.workers, execution.cpus_per_worker, execution.gpus_per_worker
+        resources = wait_for_nodes(*asked, 0 if session.is_private else execution.wait_for_nodes)
+        size = pool_size(resources, *asked)
+        refuse_graphs_on_cpus(experiment.methods, size)
+        bank = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources, size.gpus_per_worker > 0)
+        run.confirm("base_table", bank.table.fingerprint)
+        activations = ensure_activations(
+            bank.table, experiment.backbone, experiment.methods, experiment.benchmark.augmentation,
+            experiment.protocol.seed, cache_dir, resources, size.gpus_per_worker > 0,
+        )  # fmt: skip
+        needed = replace(size, workers=min(size.workers, len(items)))
+        print(describe_pool(needed, session, resources), flush=True)
+        spec = worker_spec(experiment, bank, activations, needed, cache_dir)
+        pool = EpisodePool(spec, needed, execution.episode_timeout, capacity_of(execution, needed))
+        solve_items(experiment, run, items, pool, log)
+
+
+def describe_pool(size: PoolSize, session: RaySession, resources: Resources) -> str:
+    """Say how many workers run where."""
+    where = "a private Ray on this machine" if session.is_private else f"the Ray cluster at {session.address}"
+    return (
+        f"{size.workers} workers with {size.cpus_per_worker:g} CPUs and {size.gpus_per_worker:g} GPUs each on {where} "
+        f"({len(resources.nodes)} nodes, {resources.cpus:g} CPUs, {resources.gpus:g} GPUs)"
+    )
 
 
 def wanted_rows(experiment: Experiment, run: RunDirectory) -> list[Row]:
@@ -253,27 +255,3 @@ def solve_items(
         finally:
             progress.finish()
             pool.close()
-
-
-@contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Turn SIGTERM into an exception inside the block; set after Ray's start, which installs a handler of its own.
-
-    Raises:
-        Terminated: on SIGTERM, also where Ray makes a plain KeyboardInterrupt of it.
-    """
-    received: list[int] = []
-
-    def interrupt(signal_number: int, frame: object) -> None:
-        received.append(signal_number)
-        raise Terminated("SIGTERM")
-
-    former = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        if received and not isinstance(error, Terminated):
-            raise Terminated("SIGTERM") from error
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, former)

@@ -13,7 +13,7 @@ from rayfs.backbones.checkpoints import load_checkpoint, read_heads
 from rayfs.backbones.packaged import find_checkpoint
 from rayfs.datasets.image_table import ImageTable, find_table, load_table, table_signature
 from rayfs.datasets.registry import Benchmark, open_benchmark
-from rayfs.distributed.session import cluster_resources, connect
+from rayfs.distributed.session import ray_session
 from rayfs.distributed.table_features import ensure_table_features, features_path
 from rayfs.engine.bank import open_bank
 from rayfs.engine.disk import refuse_full_disk
@@ -22,7 +22,6 @@ from rayfs.engine.table_views import TableViews
 from rayfs.errors import InputError
 from rayfs.experiments.embeddings.experiment import choose_device
 from rayfs.experiments.episodes.experiment import packaged_checkpoint, stage_backbone
-from rayfs.experiments.episodes.run import sigterm_as_interrupt
 from rayfs.experiments.long_tail.flags import LongTailEvalConfig
 from rayfs.hashing import digest
 
@@ -192,9 +191,8 @@ def features_of(images: LongTailImages, model: LongTailModel, split: str, n_view
     if path.exists():
         bank = open_bank(images.cache_dir, table.fingerprint, path)
     else:
-        connect()
-        with sigterm_as_interrupt():  # again: Ray's start installs a handler of its own
-            resources = cluster_resources()
+        with ray_session() as session:
+            resources = session.resources
             if images.gpu and resources.gpus < 1:
                 raise InputError("--device cuda: the Ray cluster has 0 GPUs; add one to it or use --device cpu")
             bank = ensure_table_features(table, model.spec, images.cache_dir, resources, images.gpu, views)

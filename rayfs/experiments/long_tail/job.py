@@ -18,10 +18,10 @@ from rayfs.distributed.session import refuse_lost_outputs
 from rayfs.engine.process import configure_process
 from rayfs.errors import InputError
 from rayfs.experiments.episodes.experiment import session_information
-from rayfs.experiments.episodes.run import sigterm_as_interrupt
 from rayfs.experiments.long_tail.features import LongTailImages, LongTailModel, features_of, open_images, open_model
 from rayfs.experiments.long_tail.flags import LongTailEvalConfig
 from rayfs.flags.command_line import EXIT_OK
+from rayfs.interrupts import sigterm_as_interrupt
 from rayfs.long_tail.centres import ClassCentres, compose
 from rayfs.long_tail.ensemble import predict
 from rayfs.long_tail.groups import class_groups

@@ -16,9 +16,8 @@ from rayfs.distributed.activations import ensure_activations
 from rayfs.distributed.base_bank import ensure_bank
 from rayfs.distributed.nodes import wait_for_nodes
 from rayfs.distributed.pool import PoolSize
-from rayfs.distributed.session import cluster_resources, connect, refuse_lost_outputs
+from rayfs.distributed.session import RaySession, Resources, ray_session, refuse_lost_outputs
 from rayfs.distributed.trackers import refuse_absent_trackers, tracker_callbacks
-from rayfs.distributed.trial import Course, Done
 from rayfs.errors import InputError
 from rayfs.experiments.episodes.experiment import Experiment, check_base_batch, session_information
 from rayfs.experiments.episodes.job import build_experiment, describe, method_identities
@@ -27,7 +26,6 @@ from rayfs.experiments.episodes.run import (
     evaluate,
     pool_size,
     refuse_graphs_on_cpus,
-    sigterm_as_interrupt,
     worker_spec,
 )
 from rayfs.experiments.tuning.final import score_winner
@@ -51,6 +49,7 @@ from rayfs.runs.storage import Storage
 from rayfs.statistics.race import Rungs
 from rayfs.statistics.summary import summarise
 from rayfs.statistics.trials import Trial, choose_winner, is_failed, read_trials
+from rayfs.workers.trial import BlockReport, Course, Done
 
 FLUSH_S = 1.0
 """Seconds of finished blocks that `kill -9` may lose."""
@@ -138,20 +137,18 @@ class Search:
         limits, former = self._former(done)
         listed = [*former, *(self._settings(name) for name in self._plan.proposed)]
         self._board = Board(len(listed) + self._plan.n_more(len(former)), sys.stdout)
-        with sigterm_as_interrupt():
-            address = connect()
-            with sigterm_as_interrupt(), _resumable(run, command):
-                self._race(execution, address == "local", done, limits, listed, len(former))
+        with _resumable(run, command), ray_session() as session:
+            self._race(execution, session, done, limits, listed, len(former))
 
     def _race(
-        self, execution: Execution, is_local: bool, done: dict[str, Done], limits: dict[str, int],
+        self, execution: Execution, session: RaySession, done: dict[str, Done], limits: dict[str, int],
         listed: list[dict[str, Any]], n_former: int,
     ) -> None:  # fmt: skip
         from rayfs.distributed.search import Events, run_search
 
         config = self._config
         asked = execution.workers, execution.cpus_per_worker, execution.gpus_per_worker
-        size = pool_size(wait_for_nodes(*asked, 0 if is_local else execution.wait_for_nodes), *asked)
+        size = pool_size(wait_for_nodes(*asked, 0 if session.is_private else execution.wait_for_nodes), *asked)
         print(
             f"{len(listed)} trials, {size.workers} at a time with {size.cpus_per_worker:g} CPUs and "
             f"{size.gpus_per_worker:g} GPUs each; {sum(map(len, done.values())):,} rows are here already", flush=True,
@@ -161,15 +158,15 @@ class Search:
         with self._storage() as storage:
             try:
                 run_search(
-                    self._course(size, done), config.race, size, then(listed), events, done, limits, storage=storage,
-                    callbacks=tracker_callbacks(config.log_to),
+                    self._course(size, session.resources, done), config.race, size, then(listed), events, done, limits,
+                    storage=storage, callbacks=tracker_callbacks(config.log_to),
                 )  # fmt: skip
             finally:
                 self._buffer.flush()
                 self._board.finish()
 
-    def _course(self, size: PoolSize, done: Mapping[str, Done]) -> Course:
-        experiment, resources, gpu = self._experiment, cluster_resources(), size.gpus_per_worker > 0
+    def _course(self, size: PoolSize, resources: Resources, done: Mapping[str, Done]) -> Course:
+        experiment, gpu = self._experiment, size.gpus_per_worker > 0
         refuse_graphs_on_cpus(self._plan.proposed, size)
         bank = ensure_bank(experiment.base, experiment.backbone, self._cache_dir, resources, gpu)
         self._run.confirm("base_table", bank.table.fingerprint)
@@ -251,20 +248,20 @@ class Search:
             manifest["methods"][name] = asdict(method)
             self._run.write_manifest(manifest)
 
-    def _on_report(self, report: dict[str, Any], ends: bool) -> None:
-        name, episodes, gain = report["trial"], report["episodes"], report["gain"]
-        self._buffer.add(report["rows"])
+    def _on_report(self, report: BlockReport, ends: bool) -> None:
+        name, episodes, gain = report.trial, report.episodes, report.gain
+        self._buffer.add(report.rows)
         self._board.reported(
             name,
             Standing(
-                episodes=episodes, gain=gain, half_width=_finite(report["half_width"]), n_run=report["n_run"],
-                seconds=_finite(report["seconds"]),
+                episodes=episodes, gain=gain, half_width=_finite(report.half_width), n_run=report.n_run,
+                seconds=_finite(report.seconds),
             ),
         )  # fmt: skip
         cut = self._rungs.pass_by(name, episodes, gain)
-        if report["failed"]:
+        if report.failed:
             self._failed.add(name)
-            self._board.ended(name, "failed", report["rows"][-1].error or "a loss is not finite")
+            self._board.ended(name, "failed", report.rows[-1].error or "a loss is not finite")
         elif ends and episodes < self._config.episodes and cut is not None:
             if name not in self._stops:
                 self._stops[name] = Stop(episodes=episodes, gain=gain, cut=cut)

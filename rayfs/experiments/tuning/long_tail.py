@@ -17,16 +17,16 @@ import torch
 
 from rayfs.datasets.image_table import cache_folder
 from rayfs.distributed.search_blocks import BlockTask, run_blocks
-from rayfs.distributed.session import cluster_resources, connect
+from rayfs.distributed.session import Resources, ray_session
 from rayfs.errors import InputError
 from rayfs.experiments.episodes.experiment import session_information
-from rayfs.experiments.episodes.run import sigterm_as_interrupt
 from rayfs.experiments.long_tail.features import LongTailModel, features_of, open_images, open_model
 from rayfs.experiments.long_tail.flags import LongTailEvalConfig
 from rayfs.experiments.long_tail.job import centres_of, evaluate, opened, report
 from rayfs.experiments.tuning.flags import TuneConfig
 from rayfs.experiments.tuning.long_tail_flags import evaluation_config, transfer_space
 from rayfs.flags.command_line import EXIT_OK
+from rayfs.interrupts import sigterm_as_interrupt
 from rayfs.long_tail.centres import ClassCentres
 from rayfs.long_tail.groups import class_groups
 from rayfs.long_tail.search import ScoredSetting, best_setting, score_settings
@@ -80,9 +80,8 @@ def tune_long_tail(config: TuneConfig, command: list[str]) -> int:
         missing = [index for index in range(n_blocks) if not store.has(space, index)]
         started = time.perf_counter()
         if missing:
-            connect()
-            with sigterm_as_interrupt():
-                _search(config, task, missing, store, cache_dir, command)
+            with ray_session() as session:
+                _search(config, task, missing, session.resources, store, cache_dir, command)
         tuned = _tuned(chosen, task, store.scored(), time.perf_counter() - started)
         paste = paste_command(config, chosen, tuned.best.setting)
         print("\n" + _table(tuned) + f"\nbest, to paste:\n  {paste}\n")
@@ -94,10 +93,11 @@ def tune_long_tail(config: TuneConfig, command: list[str]) -> int:
 
 
 def _search(
-    config: TuneConfig, task: BlockTask, missing: list[int], store: BlockStore, cache_dir: Path, command: list[str]
-) -> None:
+    config: TuneConfig, task: BlockTask, missing: list[int], resources: Resources, store: BlockStore, cache_dir: Path,
+    command: list[str],
+) -> None:  # fmt: skip
     """Score the missing blocks, each kept as it ends."""
-    at_once = config.trials_at_once or max(1, int(cluster_resources().cpus) // config.cpus_per_trial)
+    at_once = config.trials_at_once or max(1, int(resources.cpus) // config.cpus_per_trial)
     print(f"{len(missing)} blocks of {task.space.block} settings, {at_once} at a time", flush=True)
     n_done = 0
 

@@ -74,31 +74,22 @@ def make_plan(config: TuneConfig) -> Plan:
 def searcher(
     config: TuneConfig, plan: Plan, trials: Sequence[Trial], n_former: int
 ) -> Callable[[list[dict[str, Any]]], Any]:
-    """Return what makes the searcher out of the listed settings; import it behind `connect`.
+    """Return what makes the searcher out of the listed settings; call it inside `ray_session`.
 
     Arguments:
         trials: former ones, which Optuna learns from.
     """
-    from rayfs.distributed.search import Proposals
+    from rayfs.distributed.searchers import Proposals, optuna_searcher
 
     if config.search != "optuna":
         return Proposals
-    optuna = _optuna(config, trials)
+    scored = [
+        (trial.settings, trial.gain)
+        for trial in trials
+        if trial.gain is not None and trial.state in ("finished", "stopped") and _inside(trial, config)
+    ]
+    optuna = optuna_searcher(config.spaces, (config.seed * 1_000_003 + len(scored)) % 2**32, scored)
     return lambda listed: Proposals(listed, optuna, plan.n_more(n_former))
-
-
-def _optuna(config: TuneConfig, trials: Sequence[Trial]) -> Any:
-    import optuna
-    from ray.tune.search.optuna import OptunaSearch
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    distributions = {name: _distribution(space) for name, space in config.spaces.items()}
-    scored = [t for t in trials if t.gain is not None and t.state in ("finished", "stopped") and _inside(t, config)]
-    sampler = optuna.samplers.TPESampler(seed=(config.seed * 1_000_003 + len(scored)) % 2**32)
-    search = OptunaSearch(space=distributions, metric="gain", mode="max", sampler=sampler)
-    for trial in scored:
-        search.add_evaluated_point(dict(trial.settings), trial.gain)
-    return search
 
 
 def _inside(trial: Trial, config: TuneConfig) -> bool:
@@ -107,13 +98,3 @@ def _inside(trial: Trial, config: TuneConfig) -> bool:
         if not (value in space.values if isinstance(space, Choice) else space.low <= value <= space.high):
             return False
     return True
-
-
-def _distribution(space: Space) -> Any:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if isinstance(space, Choice):
-        return CategoricalDistribution(space.values)
-    if space.integer:
-        return IntDistribution(int(space.low), int(space.high), log=space.log)
-    return FloatDistribution(space.low, space.high, log=space.log)

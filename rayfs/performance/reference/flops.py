@@ -18,7 +18,7 @@ def forward_flops(backbone: nn.Module, n_images: int, shape: tuple[int, int, int
     """Return those of a forward pass over images (C, H, W)."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         _on_no_device(backbone)(torch.empty(n_images, *shape, device="meta"))
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def step_flops(backbone: nn.Module, n_images: int, shape: tuple[int, int, int], config: LabelHallucConfig) -> int:
@@ -27,7 +27,7 @@ def step_flops(backbone: nn.Module, n_images: int, shape: tuple[int, int, int], 
     body = _on_no_device(network[0])
     with FlopCounterMode(display=False) as counter:
         body(torch.empty(n_images, *shape, device="meta")).sum().backward()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def _on_no_device(backbone: nn.Module) -> nn.Module:

@@ -25,7 +25,7 @@ IDLE_S = 0.2
 """Loader processes that use no processor for so long have filled their queues."""
 
 
-class PillowImages(Dataset):
+class PillowImages(Dataset[tuple[Tensor, int]]):
     """Base images with a transform; gives (view, row)."""
 
     def __init__(self, table: ImageTable, transform: transforms.Compose) -> None:
@@ -90,7 +90,9 @@ def loaded(
             settle()
 
 
-def _endless(loader: DataLoader, epoch: Iterator) -> Iterator[tuple[Tensor, Tensor]]:
+def _endless(
+    loader: DataLoader[tuple[Tensor, int]], epoch: Iterator[tuple[Tensor, Tensor]]
+) -> Iterator[tuple[Tensor, Tensor]]:
     while True:
         yield from epoch
         epoch = iter(loader)

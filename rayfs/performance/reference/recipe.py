@@ -124,7 +124,7 @@ def naive_step(
         loss = config.lambda_kl * loss_base + config.lambda_ce * loss_support
     with stage("backward"):
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
     with stage("optimiser"):
         optimizer.step()
     with stage("forward"):
@@ -215,7 +215,7 @@ def naive_query_logits(network: nn.Module, query_x: Tensor) -> Tensor:
     """Return the network's logits (Q, K) in eval mode, and put it back into training mode."""
     with stage("query"), torch.no_grad():
         network.eval()
-        logits = network(query_x).cpu()
+        logits: Tensor = network(query_x).cpu()
         network.train()
     return logits
 
