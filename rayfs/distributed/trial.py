@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rayfs.datasets.episodes import Episode
-from rayfs.methods.configs import MethodConfig
+from rayfs.methods.definition import MethodSettings
 from rayfs.methods.search_spaces import Variants
 from rayfs.runs.rows import Row
 from rayfs.statistics.intervals import mean_interval
@@ -22,7 +22,7 @@ LOST = -100.0
 Done = dict[int, tuple[float, float]]
 """Episode -> accuracy (a fraction) and seconds."""
 
-_ready: dict[str, tuple[EpisodeWorker, dict[str, MethodConfig]]] = {}
+_ready: dict[str, tuple[EpisodeWorker, dict[str, MethodSettings]]] = {}
 """World -> its worker and the methods that it knows: the one thing that a process keeps from trial to trial."""
 
 
@@ -110,11 +110,11 @@ def _report(
     }
 
 
-def _ready_worker(spec: WorkerSpec, methods: Mapping[str, MethodConfig]) -> EpisodeWorker:
+def _ready_worker(spec: WorkerSpec, methods: Mapping[str, MethodSettings]) -> EpisodeWorker:
     world = repr(replace(spec, methods={}))
     if world not in _ready:
         _ready.clear()  # of an earlier search
-        known: dict[str, MethodConfig] = {}
+        known: dict[str, MethodSettings] = {}
         _ready[world] = EpisodeWorker(replace(spec, methods=known)), known
     worker, known = _ready[world]
     known.update(methods)

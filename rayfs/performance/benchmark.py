@@ -26,8 +26,10 @@ from rayfs.engine.machine import ForeignLoad, Speeds, measure_speeds, n_cores, p
 from rayfs.engine.stages import STAGES, STEP_STAGES
 from rayfs.experiments.episodes.experiment import Experiment, prepare_experiment
 from rayfs.experiments.episodes.run import pool_size
-from rayfs.methods.configs import LabelHallucConfig, MethodConfig
-from rayfs.methods.recipes import default_protocol, resolve
+from rayfs.methods.definition import MethodSettings
+from rayfs.methods.label_halluc import LabelHallucSettings
+from rayfs.methods.recipe import default_protocol
+from rayfs.methods.variants import resolve
 from rayfs.performance.benchmark_flags import BenchmarkConfig
 from rayfs.performance.benchmark_workers import Measured, ReferenceWorker, TimedEpisodeWorker
 from rayfs.performance.reference.flops import step_flops
@@ -46,9 +48,9 @@ class Bench:
 
     config: BenchmarkConfig
     experiment: Experiment
-    whole: LabelHallucConfig
+    whole: LabelHallucSettings
     """The released recipe, or what the flags make of it."""
-    part: LabelHallucConfig
+    part: LabelHallucSettings
     """The same with as many steps as a round has."""
     size: PoolSize
     spec: WorkerSpec
@@ -91,8 +93,9 @@ def prepare(config: BenchmarkConfig, cache_dir: Path, folder: Path) -> Bench:
     benchmark = open_benchmark(config.benchmark, config.data, config.image_size)
     defaults = default_protocol(config.benchmark)
     n_way, n_shot = config.n_way or defaults["n_way"], config.n_shot or defaults["n_shot"]
-    whole = resolve("label-halluc", config.benchmark, n_way, n_shot, {"steps": config.steps} if config.steps else {})
-    assert isinstance(whole, LabelHallucConfig)
+    whole: LabelHallucSettings = resolve(
+        "label-halluc", config.benchmark, n_way, n_shot, {"steps": config.steps} if config.steps else {}
+    )
     part = whole if config.whole else replace(whole, steps=min(config.measured_steps, whole.steps))
     packaged = best_packaged(config.backbone, config.benchmark, benchmark.channels, benchmark.image_size)
     is_random = config.checkpoint is None and packaged is None
@@ -117,7 +120,7 @@ def prepare(config: BenchmarkConfig, cache_dir: Path, folder: Path) -> Bench:
     else:
         bank = ensure_bank(experiment.base, experiment.backbone, cache_dir, resources, gpu)
         features, fingerprint = bank.path, bank.table.fingerprint
-    methods: dict[str, MethodConfig] = {
+    methods: dict[str, MethodSettings] = {
         precision: replace(part, precision=precision, execution=config.execution) for precision in config.precisions
     }
     compared = replace(part, steps=max(1, config.compared_steps))

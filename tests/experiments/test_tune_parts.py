@@ -13,7 +13,6 @@ from rayfs.experiments.episodes.run import sigterm_as_interrupt
 from rayfs.experiments.tuning.flags import TuneConfig
 from rayfs.experiments.tuning.job import _resumable, paste_command
 from rayfs.experiments.tuning.proposals import make_plan
-from rayfs.methods.search_spaces import SPACES
 from rayfs.randomness import RawStream
 from rayfs.runs.rows import Row
 from rayfs.runs.run_directory import RunDirectory
@@ -205,10 +204,3 @@ def test_a_report_is_paired_and_a_failure_reports_the_worst_gain():
     assert report["gain"] == pytest.approx(15.0) and report["accuracy"] == pytest.approx(70.0)
     assert report["half_width"] == pytest.approx(12.706 * 5, rel=1e-3)  # t(0.975, 1) · 7.07 / √2
     assert _report("m", 2, done, baseline, [], True)["gain"] == LOST
-
-
-def test_every_tunable_method_has_a_way_to_be_searched():
-    from rayfs.experiments.tuning.job import SEARCHES
-    from rayfs.experiments.tuning.long_tail_flags import COMPOSITIONAL
-
-    assert SEARCHES.keys() == {*SPACES, COMPOSITIONAL}
