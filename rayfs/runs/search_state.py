@@ -71,7 +71,9 @@ def read_state(run: RunDirectory) -> SearchState:
             rule: {canonical(trial): Stop(**stop) for trial, stop in trials.items()}
             for rule, trials in values["stops"].items()
         }
-        searches = [{**each, "method": canonical(each["method"])} for each in values["searches"]]
+        searches = [
+            {**each, "method": canonical(each["method"])} if "method" in each else each for each in values["searches"]
+        ]
         final = values["final"] and {**values["final"], "winner": canonical(values["final"]["winner"])}
         return SearchState(searches=searches, stops=stops, final=final)
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -28,7 +28,7 @@ def config(**flags) -> TuneConfig:
     ("flags", "message"),
     [
         ({"split": "test"}, "a search never sees test classes.*--final"),
-        ({"method": "magic"}, "--method is 'magic'; expected one of lr, "),
+        ({"method": "magic"}, "--method is 'magic'; expected one of logistic-regression, "),
         ({"hold": ("lr=0.1",)}, "lr is held fixed and searched at once"),
         ({"tune": ("magic",)}, "no space of that name"),
         ({"n_trials": 0}, "--n-trials is 0; expected at least 1"),
@@ -168,7 +168,7 @@ def test_the_command_to_paste_runs_the_winner_beside_the_default():
     words = shlex.split(paste_command(flags, winner))
     assert words[:2] == ["python", "jobs/label_halluc_eval.py"]
     parsed = tyro.cli(EvalConfig, args=words[2:])
-    assert parsed.methods == ("lr", "label-halluc", winner.name) and parsed.split == "test"
+    assert parsed.methods == ("logistic-regression", "label-halluc", winner.name) and parsed.split == "test"
     assert (parsed.data, parsed.recipe, parsed.precision, parsed.base_gradient, parsed.seed, parsed.n_shot) == (
         "a b", "fast", "bf16", "head", 3, 5,
     )  # fmt: skip

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Predict = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
-    """Returns the label (E, Q) int64 of each query, from settings, support (E, S, D), labels (S,), queries (E, Q, D)."""
+    """(settings, support (E, S, D), labels (S,), queries (E, Q, D)) -> label (E, Q) int64 of each query."""
 
 
 @dataclass(frozen=True, kw_only=True)

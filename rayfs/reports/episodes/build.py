@@ -215,6 +215,7 @@ def _episode(chosen: ChosenEpisode, pictures: str) -> str:
     assert row.accuracy is not None
     text = f"{row.method} {100 * row.accuracy:.1f}%"
     if other is not None and other.accuracy is not None:
-        text += f", {other.method} {100 * other.accuracy:.1f}%: {chosen.gain_pt:+.1f} points".replace("-", "−")
+        gain = f"{chosen.gain_pt:+.1f}".replace("-", "−")
+        text += f", {other.method} {100 * other.accuracy:.1f}%: {gain} points"
     heading = f"{escape_html(chosen.reason)}: episode {row.episode}"
     return f'<div class="episode"><h3>{heading}</h3><p class="muted">{escape_html(text)}</p>{pictures}</div>'
