@@ -73,7 +73,7 @@ class BlockSolver:
         """Return how many episodes like this one are solved together."""
         n_numbers = episode.support_rows.size * self._support.features[0].size
         n_numbers += episode.query_rows.size * self._plain.features[0].size
-        return max(1, min(BLOCK, BLOCK_BYTES // (8 * n_numbers)))
+        return max(1, min(BLOCK, BLOCK_BYTES // (8 * int(n_numbers))))
 
     def solve(self, block: Block) -> list[Row]:
         """Return a row for each episode and classifier of the block."""

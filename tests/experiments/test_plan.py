@@ -56,7 +56,7 @@ def test_a_worker_takes_what_was_planned_within_a_factor_of_two(
 
 
 def test_what_the_cache_lacks_is_counted(experiment: Experiment, tmp_path: Path) -> None:
-    kept = ("lr", "label-halluc:frozen-blocks=2,frozen-views=3")
+    kept = ("logistic-regression", "label-halluc:frozen-blocks=2,frozen-views=3")
     empty = replace(experiment, methods=method_settings(kept, "omniglot", 5, 1, {}))
     one, ten = (preparation_seconds(empty, tmp_path, places, gpu=False) for places in (1, 10))
     assert list(one) == ["Ray's start", "base bank", "3 views behind 2 blocks"]

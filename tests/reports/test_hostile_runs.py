@@ -258,7 +258,8 @@ def test_a_part_with_other_columns_or_types_is_refused(run: Path, table: pa.Tabl
         ),
         (
             {"episode": 9, "config_hash": "other"},
-            "episode 9 of method 'logistic-regression' has the config hash 'other' here and 'config-logistic-regression'",
+            "episode 9 of method 'logistic-regression' has the config hash 'other' here and "
+            "'config-logistic-regression'",
         ),
     ],
 )
@@ -284,7 +285,8 @@ def test_answers_that_are_no_labels_of_the_episode_are_refused(
         with pytest.raises(InputError) as refusal:
             read()
         assert str(refusal.value) == (
-            f"{run}: the row of episode 9, method 'logistic-regression' has the label {odd}, but its episodes are 5-way (0 to 4); the "
+            f"{run}: the row of episode 9, method 'logistic-regression' has the label {odd}, but its episodes are 5-way "
+            "(0 to 4); the "
             "row is of another run: remove the part that holds it"
         )
 

@@ -40,7 +40,10 @@ from rayfs.runs.run_directory import RunDirectory
 
 run = RunDirectory(sys.argv[1]).open({"benchmark": "omniglot", "protocol": {"n_way": 5, "seed": 0}}, {}, {})
 for episode in range(2):
-    row = Row(episode=episode, method="logistic-regression", status="ok", accuracy=0.5, episode_hash="e", config_hash="config-logistic-regression")
+    row = Row(
+        episode=episode, method="logistic-regression", status="ok", accuracy=0.5, episode_hash="e",
+        config_hash="config-logistic-regression",
+    )  # fmt: skip
     run.append([row])
     print("written", flush=True)
 """

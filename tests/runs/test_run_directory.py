@@ -29,8 +29,8 @@ from rayfs.runs.run_directory import RunDirectory
 
 def row(episode, n_characters=0):
     noise = hashlib.shake_256(b"noise").hexdigest(n_characters // 2)
-    return Row(episode=episode, method="logistic-regression", status="ok", accuracy=0.5, episode_hash=str(episode), config_hash="c",
-               worker=noise)
+    return Row(episode=episode, method="logistic-regression", status="ok", accuracy=0.5, episode_hash=str(episode),
+               config_hash="c", worker=noise)
 
 run = RunDirectory(sys.argv[1]).open({"benchmark": "omniglot", "protocol": {"n_way": 5, "seed": 0}}, {}, {})
 """

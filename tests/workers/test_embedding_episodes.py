@@ -198,4 +198,4 @@ def test_without_out_rows_are_kept_without_their_predictions(evaluation, banks, 
     rows: list[Row] = driver.run_evaluation(evaluation, *banks, None, [])
     assert len(rows) == 150 and all(row.accuracy is not None and not row.predictions for row in rows)
     printed = capsys.readouterr().out
-    assert "done 30/30 | lr" in printed and "Seconds: episodes" in printed
+    assert "done 30/30 | logistic-regression" in printed and "Seconds: episodes" in printed

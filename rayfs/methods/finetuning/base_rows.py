@@ -73,7 +73,8 @@ def class_shares(n_classes: int, form: str, ratio: float) -> np.ndarray:
 
 def kept_images(n_images: np.ndarray, share: np.ndarray) -> np.ndarray:
     """Return how many of the images of classes a share is, int64, at least 1."""
-    return np.maximum(1, np.rint(n_images * share)).astype(np.int64)
+    kept: np.ndarray = np.maximum(1, np.rint(n_images * share)).astype(np.int64)
+    return kept
 
 
 def n_chosen(class_counts: np.ndarray, images: BaseImages) -> int:
@@ -148,4 +149,5 @@ def episode_rows(
         return rows
     assert logits_NK is not None, "a related subset needs the logits of all base images"
     among, _ = related_rows(logits_NK[torch.from_numpy(rows)], bank.table.labels[rows], config.related_classes)
-    return rows[among]
+    related: np.ndarray = rows[among]
+    return related

@@ -194,7 +194,7 @@ def no_longer_falls(losses: list[Tensor], window: int) -> bool:
     if not window or len(losses) % window or len(losses) < 2 * window:
         return False
     before, after = torch.stack(losses[-2 * window :]).sum(1).view(2, window).mean(1).tolist()
-    return after >= before
+    return bool(after >= before)
 
 
 def step(

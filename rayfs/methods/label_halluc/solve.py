@@ -89,6 +89,7 @@ def base_head_logits(features_BD: Tensor, head: LinearHead, gradient: str) -> Te
     if gradient in ("none", "head"):
         features_BD = features_BD.detach()
     if gradient in ("head", "both"):
-        return head(features_BD)
+        logits_BK: Tensor = head(features_BD)
+        return logits_BK
     features_BD = l2_normalize(features_BD) if head.normalize else features_BD
     return F.linear(features_BD, head.linear.weight.detach(), head.linear.bias.detach())
