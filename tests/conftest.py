@@ -73,7 +73,7 @@ def experiment(cache_dir: Path) -> Experiment:
 def make_row() -> Callable[..., Row]:
     """Return a function that makes an ok row (or, given accuracy=None, a failed one)."""
 
-    def make(episode: int = 0, method: str = "lr", accuracy: float | None = 0.8, **fields: Any) -> Row:
+    def make(episode: int = 0, method: str = "logistic-regression", accuracy: float | None = 0.8, **fields: Any) -> Row:
         failed = {"error": "Traceback: boom"} if accuracy is None else {"predictions": [0, 1, 2], "labels": [0, 1, 1]}
         defaults = {
             "status": "failed" if accuracy is None else "ok",

@@ -18,25 +18,22 @@ from rayfs.distributed.table_features import ensure_table_features, features_pat
 from rayfs.engine.disk import refuse_full_disk
 from rayfs.engine.staged_backbone import BackboneSpec
 from rayfs.engine.table_views import TableViews
-from rayfs.methods.configs import FinetuneConfig, MethodConfig, SupportOnlyConfig
+from rayfs.methods.definition import MethodSettings
+from rayfs.methods.registry import needs_of
 
 Kept = tuple[int, int]
 """Frozen blocks and views."""
 
 
-def kept_activations(methods: Mapping[str, MethodConfig]) -> list[Kept]:
+def kept_activations(methods: Mapping[str, MethodSettings]) -> list[Kept]:
     """Return which activations of base images the methods keep, each once."""
     return list(
-        dict.fromkeys(
-            (config.frozen_blocks, config.frozen_views)
-            for config in methods.values()
-            if isinstance(config, FinetuneConfig) and not isinstance(config, SupportOnlyConfig) and config.frozen_views
-        )
+        dict.fromkeys(kept for settings in methods.values() if (kept := needs_of(settings).activations) is not None)
     )
 
 
 def ensure_activations(
-    table: ImageTable, spec: BackboneSpec, methods: Mapping[str, MethodConfig], augmentation: Augmentation, seed: int,
+    table: ImageTable, spec: BackboneSpec, methods: Mapping[str, MethodSettings], augmentation: Augmentation, seed: int,
     cache_dir: Path, resources: Resources, gpu: bool,
 ) -> dict[Kept, str]:  # fmt: skip
     """Return the files of the activations that `methods` keep of the base images, made if they are missing.

@@ -6,7 +6,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from rayfs.methods.search_spaces import Choice, Space, rounded
+from rayfs.methods.search_spaces import rounded
+from rayfs.methods.spaces import Choice, Space
 
 
 class Proposals(Searcher):  # type: ignore[misc]  # Ray has no types

@@ -1,6 +1,5 @@
-"""The baseline `lr`: logistic regression on the features of a frozen backbone.
+"""What methods make of frozen features of the support set: features of views, and a logistic regression of them.
 
-Yonglong Tian et al., "Rethinking Few-Shot Image Classification: a Good Embedding Is All You Need?", ECCV 2020.
 S support images, A views of each, D features, K classes.
 """
 
@@ -10,27 +9,8 @@ from rayfs.backbones.heads import l2_normalize
 from rayfs.engine.features import embed
 from rayfs.engine.logistic_regression import fit_logistic_regression
 from rayfs.engine.stages import stage
-from rayfs.methods.configs import FrozenConfig
-from rayfs.methods.joint import joint_rows, recognise_jointly
-from rayfs.methods.method import Solution, Task, World
+from rayfs.methods.method import Task, World
 from rayfs.randomness import EpisodeRandomness
-
-
-class FrozenLogisticRegression:
-    """Fits one linear classifier to unit-length features of augmented support views; queries are not augmented."""
-
-    def __init__(self, config: FrozenConfig) -> None:
-        self.config = config
-
-    def solve(self, task: Task, world: World, randomness: EpisodeRandomness) -> Solution:
-        """Return `W z + b` of each query."""
-        weights, intercepts = support_classifier(task, world, randomness, self.config.support_views, self.config.c)
-        queries = embed(world.backbone, task.query_images, world.plain, world.device, batch=len(task.query_images))
-        joint = None
-        if self.config.joint_queries:
-            rows = joint_rows(world.bank.table, self.config.joint_queries, randomness)
-            joint = recognise_jointly(world.backbone, task, world, rows)
-        return Solution(logits=classify(queries, weights, intercepts).cpu(), joint=joint)
 
 
 def support_classifier(

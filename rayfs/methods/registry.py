@@ -1,39 +1,91 @@
-"""Methods by name."""
+"""All methods. Adding one is a file, or a folder, of its own and a line here. No torch here."""
 
-from rayfs.methods.assoalign import AssociativeAlignment
-from rayfs.methods.configs import (
-    AssoAlignConfig,
-    FeatureDistillConfig,
-    FrozenConfig,
-    HardLabelConfig,
-    LabelHallucConfig,
-    MethodConfig,
-    PrototypeConfig,
-    SupportOnlyConfig,
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rayfs.errors import InputError
+from rayfs.methods import (
+    assoalign,
+    feature_distill,
+    hard_label,
+    label_halluc,
+    logistic_regression,
+    nearest_prototype,
+    support_only,
 )
-from rayfs.methods.feature_distill import FeatureDistillation
-from rayfs.methods.frozen import FrozenLogisticRegression
-from rayfs.methods.hard_label import HardLabel
-from rayfs.methods.label_halluc import LabelHallucination
-from rayfs.methods.method import Method
-from rayfs.methods.nearest_prototype import NearestPrototype
-from rayfs.methods.support_only import SupportOnly
+from rayfs.methods.definition import MethodDefinition, MethodSettings
+from rayfs.methods.needs import Needs
+
+if TYPE_CHECKING:
+    from rayfs.methods.method import Method
+
+METHODS: tuple[MethodDefinition[Any], ...] = (
+    logistic_regression.METHOD,
+    nearest_prototype.METHOD,
+    support_only.METHOD,
+    hard_label.METHOD,
+    label_halluc.METHOD,
+    assoalign.METHOD,
+    feature_distill.METHOD,
+)
+"""What --methods takes, in the order of help and messages."""
+
+BASELINE = logistic_regression.METHOD.name
+"""The baseline of every gain where it is run."""
 
 
-def create_method(config: MethodConfig) -> Method:
-    """Return the method that `config` belongs to."""
-    match config:
-        case FrozenConfig():
-            return FrozenLogisticRegression(config)
-        case PrototypeConfig():
-            return NearestPrototype(config)
-        case SupportOnlyConfig():
-            return SupportOnly(config)
-        case LabelHallucConfig():
-            return LabelHallucination(config)
-        case HardLabelConfig():
-            return HardLabel(config)
-        case FeatureDistillConfig():
-            return FeatureDistillation(config)
-        case AssoAlignConfig():
-            return AssociativeAlignment(config)
+def names() -> tuple[str, ...]:
+    """Return the names of all methods, without aliases."""
+    return tuple(method.name for method in METHODS)
+
+
+def find(name: str) -> MethodDefinition[Any]:
+    """Return the method of this name or alias.
+
+    Raises:
+        InputError: there is none.
+    """
+    for method in METHODS:
+        if name in (method.name, *method.aliases):
+            return method
+    raise InputError(f"there is no method '{name}'; expected some of {', '.join(names())}")
+
+
+def method_of(settings: MethodSettings) -> MethodDefinition[Any]:
+    """Return the method whose settings these are."""
+    for method in METHODS:
+        if method.settings is type(settings):
+            return method
+    raise ValueError(f"no method in the registry has settings of the type {type(settings).__name__}")
+
+
+def needs_of(settings: MethodSettings) -> Needs:
+    """Return what the method with these settings needs."""
+    return method_of(settings).needs(settings)
+
+
+def create_method(settings: MethodSettings) -> Method:
+    """Import what solves episodes with these settings, and make one."""
+    return method_of(settings).create(settings)
+
+
+def owners(setting: str) -> list[str]:
+    """Return the names of the methods that have a setting."""
+    return [method.name for method in METHODS if setting in method.setting_names]
+
+
+def canonical(spec: str) -> str:
+    """Return a method or variant under its proper name: "lr:c=10" is "logistic-regression:c=10".
+
+    Runs that were written before have other names for some methods. A name of no method stays as it is.
+    """
+    name, colon, settings = spec.partition(":")
+    proper = next((method.name for method in METHODS if name in method.aliases), name)
+    return f"{proper}{colon}{settings}"
+
+
+def with_canonical_names(methods: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `methods`, whose keys are methods or variants, with these under their proper names."""
+    return {canonical(spec): value for spec, value in methods.items()}

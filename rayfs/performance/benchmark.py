@@ -27,8 +27,10 @@ from rayfs.engine.machine import ForeignLoad, Speeds, measure_speeds, n_cores, p
 from rayfs.engine.stages import STAGES, STEP_STAGES
 from rayfs.experiments.episodes.experiment import Experiment, prepare_experiment
 from rayfs.experiments.episodes.run import pool_size
-from rayfs.methods.configs import LabelHallucConfig, MethodConfig
-from rayfs.methods.recipes import default_protocol, resolve
+from rayfs.methods.definition import MethodSettings
+from rayfs.methods.label_halluc import LabelHallucSettings
+from rayfs.methods.recipe import default_protocol
+from rayfs.methods.variants import resolve
 from rayfs.performance.benchmark_flags import BenchmarkConfig
 from rayfs.performance.benchmark_workers import Measured, ReferenceWorker, TimedEpisodeWorker
 from rayfs.performance.reference.flops import step_flops
@@ -47,9 +49,9 @@ class Bench:
 
     config: BenchmarkConfig
     experiment: Experiment
-    whole: LabelHallucConfig
+    whole: LabelHallucSettings
     """The released recipe, or what the flags make of it."""
-    part: LabelHallucConfig
+    part: LabelHallucSettings
     """The same with as many steps as a round has."""
     size: PoolSize
     spec: WorkerSpec
@@ -94,7 +96,7 @@ class Opened:
     """What is measured, as far as it is known without Ray."""
 
     experiment: Experiment
-    whole: LabelHallucConfig
+    whole: LabelHallucSettings
     is_random: bool
     """There are no trained weights: features of base images are random, too."""
 
@@ -104,8 +106,9 @@ def open_all(config: BenchmarkConfig, cache_dir: Path, folder: Path) -> Opened:
     benchmark = open_benchmark(config.benchmark, config.data, config.image_size)
     defaults = default_protocol(config.benchmark)
     n_way, n_shot = config.n_way or defaults["n_way"], config.n_shot or defaults["n_shot"]
-    whole = resolve("label-halluc", config.benchmark, n_way, n_shot, {"steps": config.steps} if config.steps else {})
-    assert isinstance(whole, LabelHallucConfig)
+    whole: LabelHallucSettings = resolve(
+        "label-halluc", config.benchmark, n_way, n_shot, {"steps": config.steps} if config.steps else {}
+    )
     packaged = best_packaged(config.backbone, config.benchmark, benchmark.channels, benchmark.image_size)
     is_random = config.checkpoint is None and packaged is None
     experiment = prepare_experiment(
@@ -141,9 +144,9 @@ def prepare(config: BenchmarkConfig, opened: Opened, resources: Resources, cache
     )  # fmt: skip
 
 
-def timed_methods(config: BenchmarkConfig, part: LabelHallucConfig) -> dict[str, MethodConfig]:
+def timed_methods(config: BenchmarkConfig, part: LabelHallucSettings) -> dict[str, MethodSettings]:
     """Return what workers time and compare in each precision, and what they warm up with."""
-    methods: dict[str, MethodConfig] = {
+    methods: dict[str, MethodSettings] = {
         precision: replace(part, precision=precision, execution=config.execution) for precision in config.precisions
     }
     compared = replace(part, steps=max(1, config.compared_steps))

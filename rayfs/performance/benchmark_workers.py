@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -12,7 +13,7 @@ from rayfs.engine.machine import Speeds, measure_speeds, peak_rss_bytes
 from rayfs.engine.operations import Operation, profile_operations
 from rayfs.engine.process import configure_process
 from rayfs.engine.stages import StageClock, timed_by
-from rayfs.methods.configs import LabelHallucConfig
+from rayfs.methods.label_halluc import LabelHallucSettings
 from rayfs.performance.reference.agreement import Agreement, compare_steps
 from rayfs.performance.reference.backbone import plain_copy
 from rayfs.performance.reference.images import children_cpu_s
@@ -86,8 +87,7 @@ class TimedEpisodeWorker(EpisodeWorker):
     def compare(self, episode: Episode, method: str) -> Agreement:
         """Take the steps of a method, and those of the naive recipe on the same batches."""
         assert self._world is not None, "prepare the worker first"
-        config = self._spec.methods[method]
-        assert isinstance(config, LabelHallucConfig)
+        config = cast(LabelHallucSettings, self._spec.methods[method])
         randomness = EpisodeRandomness(seed=self._spec.protocol.seed, index=episode.index)
         return compare_steps(make_task(self._novel, episode), self._world, randomness, config)
 
@@ -131,7 +131,7 @@ class ReferenceWorker:
             n_loaders=self._n_loaders,
         )  # fmt: skip
 
-    def measure(self, episode: Episode, config: LabelHallucConfig, n_batches: int | None) -> Measured:
+    def measure(self, episode: Episode, config: LabelHallucSettings, n_batches: int | None) -> Measured:
         """Solve an episode, or a part of it with few steps and `n_batches` of base images."""
         clock = StageClock(self._reference.device, cpu_s=lambda: sum(os.times()[:2]) + children_cpu_s())
         since = clock.now()

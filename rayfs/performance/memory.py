@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -38,9 +38,9 @@ from rayfs.engine.machine import n_cores
 from rayfs.errors import InputError
 from rayfs.experiments.episodes.experiment import Experiment, prepare_experiment
 from rayfs.experiments.episodes.run import worker_spec
-from rayfs.methods.base_rows import RowSampler
-from rayfs.methods.configs import LabelHallucConfig
-from rayfs.methods.recipes import resolve
+from rayfs.methods.finetuning.base_rows import RowSampler
+from rayfs.methods.label_halluc import LabelHallucSettings
+from rayfs.methods.variants import resolve
 from rayfs.performance.benchmark import random_checkpoint
 from rayfs.performance.benchmark_flags import BenchmarkConfig
 from rayfs.performance.timings import write_rows
@@ -225,11 +225,9 @@ def memory_table(phases: Sequence[Phase], bank: BaseBank, n_workers: int) -> str
     )
 
 
-def label_halluc(experiment: Experiment) -> LabelHallucConfig:
+def label_halluc(experiment: Experiment) -> LabelHallucSettings:
     """Return the settings of the one method."""
-    config = experiment.methods["label-halluc"]
-    assert isinstance(config, LabelHallucConfig)
-    return config
+    return cast(LabelHallucSettings, experiment.methods["label-halluc"])
 
 
 def synthetic_experiments(config: BenchmarkConfig, cache_dir: Path, folder: Path) -> tuple[Experiment, Experiment]:
@@ -242,8 +240,7 @@ def synthetic_experiments(config: BenchmarkConfig, cache_dir: Path, folder: Path
         augmentation=photo_augmentation(size), sources={"base": lambda _: base, "test": lambda _: novel},
     )  # fmt: skip
     settings: dict[str, Any] = {"steps": config.measured_steps}
-    method = resolve("label-halluc", "folder", 5, 5, settings)
-    assert isinstance(method, LabelHallucConfig)
+    method: LabelHallucSettings = resolve("label-halluc", "folder", 5, 5, settings)
     method = replace(method, base_batch=min(method.base_batch, config.images))
 
     def prepared(backbone: str) -> Experiment:

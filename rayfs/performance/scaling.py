@@ -9,8 +9,9 @@ from typing import Any
 from rayfs.datasets.episodes import Protocol, draw_episode
 from rayfs.distributed.processes import Process, ask_all, call_elsewhere
 from rayfs.engine.stages import STEP_STAGES
-from rayfs.methods.configs import LabelHallucConfig, MethodConfig
-from rayfs.methods.recipes import resolve
+from rayfs.methods.definition import MethodSettings
+from rayfs.methods.label_halluc import LabelHallucSettings
+from rayfs.methods.variants import resolve
 from rayfs.performance.benchmark import Bench, counts
 from rayfs.performance.benchmark_workers import Measured, measure_alone
 from rayfs.performance.timings import compose, spread, write_rows
@@ -64,8 +65,7 @@ def _sweep(bench: Bench) -> Iterator[tuple[str, dict[str, Any]]]:
     fewest = int(bench.experiment.novel.class_counts().min()) - protocol.n_query
     shots = {f"n_shot {n}": replace(protocol, n_shot=n) for n in SHOTS if n <= fewest}
     for label, varied in {**ways, **shots}.items():
-        config = resolve("label-halluc", name, varied.n_way, varied.n_shot, {})
-        assert isinstance(config, LabelHallucConfig)
+        config: LabelHallucSettings = resolve("label-halluc", name, varied.n_way, varied.n_shot, {})
         yield label, _cost(bench, varied, config)
     for n_steps in (bench.whole.steps // 3, 2 * bench.whole.steps // 3, bench.whole.steps):
         yield f"steps {n_steps}", _cost(bench, protocol, replace(bench.whole, steps=n_steps))
@@ -74,11 +74,11 @@ def _sweep(bench: Bench) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"base images {n_base:,}", _cost(bench, protocol, bench.whole, share)
 
 
-def _cost(bench: Bench, protocol: Protocol, config: LabelHallucConfig, base_share: float = 1.0) -> dict[str, Any]:
+def _cost(bench: Bench, protocol: Protocol, config: LabelHallucSettings, base_share: float = 1.0) -> dict[str, Any]:
     """Return the seconds of an episode: fixed, and of each step."""
     config = replace(config, precision=bench.config.precisions[0])
     n_steps = min(SWEEP_STEPS, config.steps)
-    methods: dict[str, MethodConfig] = {"one": replace(config, steps=1), "more": replace(config, steps=n_steps)}
+    methods: dict[str, MethodSettings] = {"one": replace(config, steps=1), "more": replace(config, steps=n_steps)}
     episode = draw_episode(bench.experiment.novel.offsets, bench.spec.novel_fingerprint, protocol, 0)
     spec = replace(bench.spec, protocol=protocol, methods=methods)
     measured: Measured = call_elsewhere(

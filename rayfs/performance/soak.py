@@ -16,12 +16,13 @@ from rayfs.durable_files import write_durably
 from rayfs.engine.progress import WorkProgress
 from rayfs.experiments.episodes.experiment import session_information
 from rayfs.flags.command_line import EXIT_FAILED, EXIT_OK
+from rayfs.methods.registry import BASELINE
 from rayfs.performance.soak_flags import SoakConfig
 from rayfs.performance.soak_tally import FaultTally, committed_rows, soak_table, tally_episodes, tally_memory
 from rayfs.randomness import RawStream
 from rayfs.runs.run_directory import RunDirectory
 
-METHODS = ("lr", "label-halluc")
+METHODS = (BASELINE, "label-halluc")
 SHORT = [
     "--split", "validation", "--n-way", "5", "--n-query", "3", "--steps", "3", "--support-views", "1",
     "--step-views", "1", "--methods", *METHODS,

@@ -11,7 +11,7 @@ class SoakConfig:
     """Flags of `jobs/soak.py`."""
 
     episodes: int = 2000
-    """Short episodes of the main job: real images of omniglot, lr and label-halluc, 3 steps."""
+    """Short episodes of the main job: real images of omniglot, logistic-regression and label-halluc, 3 steps."""
     reference_episodes: int | None = None
     """The quiet run has so many of them; default all."""
     kill_every: float = 4.0

@@ -5,6 +5,7 @@ from typing import Any
 
 from rayfs.errors import InputError
 from rayfs.json_text import parse_json
+from rayfs.methods.registry import with_canonical_names
 
 _PARTS = {"format": int, "identity": dict, "methods": dict, "sessions": list}
 _OPTIONAL = (
@@ -28,7 +29,7 @@ _KINDS = {int: "an integer", dict: "an object", list: "a list", str: "a text"}
 
 
 def parse_manifest(content: bytes, path: str) -> dict[str, Any]:
-    """Return the manifest in `content`; `path` is the file's, for messages.
+    """Return the manifest in `content`, methods under their proper names; `path` is the file's, for messages.
 
     Raises:
         InputError: it is no JSON, no manifest, or a part of it is not what readers take it for; names the first.
@@ -47,7 +48,7 @@ def parse_manifest(content: bytes, path: str) -> dict[str, Any]:
                     f"{path} is damaged: {name} is {_said(value)}, expected {_KINDS[kind]}; restore the file, or use "
                     "another --out"
                 )
-    return manifest
+    return {**manifest, "methods": with_canonical_names(manifest["methods"])}
 
 
 def _found(value: Any, names: list[str], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rayfs.errors import InputError
 from rayfs.json_text import parse_json
+from rayfs.methods.registry import canonical
 from rayfs.runs.race import Race, Stop
 from rayfs.runs.run_directory import RunDirectory
 
@@ -66,9 +67,14 @@ def read_state(run: RunDirectory) -> SearchState:
     try:
         values = parse_json(stored)
         stops = {
-            rule: {trial: Stop(**stop) for trial, stop in trials.items()} for rule, trials in values["stops"].items()
+            rule: {canonical(trial): Stop(**stop) for trial, stop in trials.items()}
+            for rule, trials in values["stops"].items()
         }
-        return SearchState(searches=list(values["searches"]), stops=stops, final=values["final"])
+        searches = [
+            {**each, "method": canonical(each["method"])} if "method" in each else each for each in values["searches"]
+        ]
+        final = values["final"] and {**values["final"], "winner": canonical(values["final"]["winner"])}
+        return SearchState(searches=searches, stops=stops, final=final)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{SEARCH} in {run.location} is damaged ({type(error).__name__}: {error}): it says whether test classes "

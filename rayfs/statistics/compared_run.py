@@ -6,7 +6,7 @@ from typing import Any
 from rayfs.datasets.episode_file import decode_manifest
 from rayfs.errors import InputError
 from rayfs.json_text import parse_json
-from rayfs.methods.configs import BASELINE
+from rayfs.methods.registry import BASELINE, canonical
 from rayfs.runs.rows import Row
 from rayfs.runs.run_directory import EPISODE_MANIFEST, MANIFEST, SUMMARY, RunDirectory
 from rayfs.runs.run_manifest import first_difference
@@ -36,6 +36,7 @@ class ComparedRun:
         Raises:
             InputError: if it has none.
         """
+        method = canonical(method)
         if method not in self.rows:
             raise InputError(
                 f"{self.location} has no rows of method '{method}'; it has rows of {', '.join(self.rows)}: choose with "
@@ -113,9 +114,9 @@ def _images_and_protocol(run: ComparedRun) -> dict[str, Any]:
 
 
 def _baseline(summary: bytes | None, methods: list[str]) -> str:
-    """Return the baseline that `summary.json` names, else lr, else the first method."""
+    """Return the baseline that `summary.json` names, else logistic regression, else the first method."""
     try:
-        named = parse_json(summary or b"{}").get("baseline")
+        named = canonical(str(parse_json(summary or b"{}").get("baseline")))
     except (ValueError, AttributeError):
         named = None
     return next((name for name in (named, BASELINE) if name in methods), methods[0])

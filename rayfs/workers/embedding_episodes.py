@@ -15,8 +15,8 @@ import torch
 from rayfs.datasets.episodes import Episode
 from rayfs.engine.bank import BaseBank
 from rayfs.hashing import stable_hash
-from rayfs.methods.classifier_settings import ClassifierConfig
-from rayfs.methods.frozen_classifiers import predict, prepare_features
+from rayfs.methods.classifiers.definition import ClassifierSettings
+from rayfs.methods.classifiers.predict import predict, prepare_features
 from rayfs.runs.rows import Row
 from rayfs.workers.episode_worker import device_name
 
@@ -60,7 +60,7 @@ class BlockSolver:
     """
 
     def __init__(
-        self, plain: BaseBank, support: BaseBank, methods: Mapping[str, ClassifierConfig], device: torch.device
+        self, plain: BaseBank, support: BaseBank, methods: Mapping[str, ClassifierSettings], device: torch.device
     ) -> None:
         self._plain, self._support, self._methods, self._device = plain, support, methods, device
         self._normalize = next(iter(methods.values())).normalize
@@ -73,7 +73,7 @@ class BlockSolver:
         """Return how many episodes like this one are solved together."""
         n_numbers = episode.support_rows.size * self._support.features[0].size
         n_numbers += episode.query_rows.size * self._plain.features[0].size
-        return max(1, min(BLOCK, BLOCK_BYTES // (8 * n_numbers)))
+        return max(1, min(BLOCK, BLOCK_BYTES // (8 * int(n_numbers))))
 
     def solve(self, block: Block) -> list[Row]:
         """Return a row for each episode and classifier of the block."""

@@ -20,9 +20,9 @@ from rayfs.engine.staged_backbone import BackboneSpec
 from rayfs.engine.stages import stage
 from rayfs.errors import InputError
 from rayfs.hashing import stable_hash
-from rayfs.methods.configs import FeatureDistillConfig, FinetuneConfig
+from rayfs.methods.definition import MethodSettings
 from rayfs.methods.method import Task, World
-from rayfs.methods.registry import MethodConfig, create_method
+from rayfs.methods.registry import create_method, needs_of
 from rayfs.randomness import EpisodeRandomness
 from rayfs.runs.rows import Row
 
@@ -43,7 +43,7 @@ class WorkerSpec:
     backbone: BackboneSpec
     augmentation: Augmentation
     protocol: Protocol
-    methods: dict[str, MethodConfig]
+    methods: dict[str, MethodSettings]
     n_threads: int
     gpus: float
     """Of a worker; 0: none, less than 1: several workers share one."""
@@ -85,7 +85,7 @@ class EpisodeWorker:
         # What classifiers and optimisers import when they are first used: no episode is to pay for it.
         import sklearn.linear_model  # noqa: F401
 
-        if any(isinstance(config, FinetuneConfig) for config in spec.methods.values()):
+        if any(needs_of(settings).finetuning for settings in spec.methods.values()):
             from torch import _dynamo  # noqa: F401
         device = torch.device("cuda" if spec.gpu else "cpu")
         if 0 < spec.gpus < 1:
@@ -152,10 +152,11 @@ def gpu_is_lost(device: torch.device) -> bool:
     return False
 
 
-def refuse_features_on_the_host(methods: Mapping[str, MethodConfig], bank: BaseBank, device: torch.device) -> None:
+def refuse_features_on_the_host(methods: Mapping[str, MethodSettings], bank: BaseBank, device: torch.device) -> None:
     """Refuse steps that a GPU replays and that read base features, where the GPU has no room for these."""
-    for name, config in methods.items():
-        reads = isinstance(config, FeatureDistillConfig) and "graph" in config.execution
+    for name, settings in methods.items():
+        steps, images = needs_of(settings).finetuning, needs_of(settings).base_images
+        reads = steps is not None and steps.replayed and images is not None and images.features_in_steps
         if device.type == "cuda" and reads and bank.device_features is None:
             raise InputError(
                 f"{name} reads base features in steps that are replayed, but their {bank.features.nbytes / 1e9:.1f} GB "

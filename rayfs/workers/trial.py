@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rayfs.datasets.episodes import Episode
-from rayfs.methods.configs import MethodConfig
+from rayfs.methods.definition import MethodSettings
 from rayfs.methods.search_spaces import Variants
 from rayfs.runs.rows import Row
 from rayfs.statistics.intervals import mean_interval
@@ -71,10 +71,10 @@ class ProcessWorker:
     def __init__(self, make: Callable[[WorkerSpec], EpisodeWorker] = EpisodeWorker) -> None:
         self._make = make
         self._world: WorkerSpec | None = None
-        self._methods: dict[str, MethodConfig] = {}
+        self._methods: dict[str, MethodSettings] = {}
         self._worker: EpisodeWorker | None = None
 
-    def ready(self, spec: WorkerSpec, methods: Mapping[str, MethodConfig]) -> EpisodeWorker:
+    def ready(self, spec: WorkerSpec, methods: Mapping[str, MethodSettings]) -> EpisodeWorker:
         """Return the worker, prepared, and able to solve `methods` beside those that it knew."""
         world = replace(spec, methods={})
         if self._worker is None or world != self._world:

@@ -23,7 +23,7 @@ from rayfs.errors import InputError
 from rayfs.experiments.episodes.experiment import Experiment
 from rayfs.experiments.episodes.job import open_run
 from rayfs.experiments.episodes.run import Execution, evaluate, wanted_rows, worker_spec
-from rayfs.methods.recipes import method_configs
+from rayfs.methods.variants import method_settings
 from rayfs.runs.rows import scientific_columns
 from rayfs.workers.episode_worker import EpisodeWorker
 
@@ -37,13 +37,13 @@ METHODS = ("lr", f"label-halluc:{KEPT}", f"hard-label:{KEPT}", f"support-only:{K
 @pytest.fixture(scope="module")
 def kept_experiment(experiment: Experiment) -> Experiment:
     given = {"steps": 2, "support_views": 2}
-    return replace(experiment, methods=method_configs(METHODS, "omniglot", 5, 1, given))
+    return replace(experiment, methods=method_settings(METHODS, "omniglot", 5, 1, given))
 
 
 def test_each_kind_of_activations_is_kept_once_and_none_for_the_support_alone() -> None:
     specs = ("lr", *METHODS[1:], "label-halluc:frozen-blocks=1,frozen-views=3", "label-halluc:frozen-blocks=3")
-    assert kept_activations(method_configs(specs, "omniglot", 5, 1, {})) == [(2, 2), (1, 3)]
-    assert kept_activations(method_configs(METHODS[::3], "omniglot", 5, 1, {})) == []
+    assert kept_activations(method_settings(specs, "omniglot", 5, 1, {})) == [(2, 2), (1, 3)]
+    assert kept_activations(method_settings(METHODS[::3], "omniglot", 5, 1, {})) == []
 
 
 @pytest.mark.filterwarnings("ignore:overflow")

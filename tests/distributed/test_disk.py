@@ -16,7 +16,7 @@ from rayfs.distributed.table_features import ensure_table_features
 from rayfs.engine import disk
 from rayfs.errors import InputError
 from rayfs.experiments.episodes.experiment import Experiment
-from rayfs.methods.recipes import method_configs
+from rayfs.methods.variants import method_settings
 
 NONE = Resources(nodes=())
 
@@ -35,7 +35,7 @@ def made(*arguments: object) -> None:
 
 
 def test_activations(experiment: Experiment, cache_dir: Path, short: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    methods = method_configs(("label-halluc:frozen-blocks=2,frozen-views=3",), "omniglot", 5, 1, {})
+    methods = method_settings(("label-halluc:frozen-blocks=2,frozen-views=3",), "omniglot", 5, 1, {})
     table, spec = experiment.novel, experiment.backbone
     n_bytes = 340 * 3 * 64 * 7 * 7 * 2
     assert kept_bytes(spec, (2, 3)) * len(table) == n_bytes

@@ -33,6 +33,7 @@ from rayfs.experiments.episodes.run import (
     wanted_rows,
     worker_spec,
 )
+from rayfs.methods.registry import BASELINE
 from rayfs.runs.episode_log import EpisodeLog
 from rayfs.runs.rows import Row, scientific_columns
 from rayfs.workers.episode_worker import EpisodeWorker
@@ -117,9 +118,9 @@ def test_an_episode_that_always_fails_is_reported_and_the_rest_goes_on(solve, ex
     items = missing_items(experiment, set())
     good = items[0].episode
     poison = replace(good, index=99, query_rows=np.full_like(good.query_rows, 10**9))
-    rows = solve([WorkItem(episode=poison, methods=("lr",)), items[1]], TWO)
+    rows = solve([WorkItem(episode=poison, methods=(BASELINE,)), items[1]], TWO)
     failed = [row for row in rows if row.status == "failed"]
-    assert [(row.episode, row.method, row.attempt) for row in failed] == [(99, "lr", MAX_ATTEMPTS)]
+    assert [(row.episode, row.method, row.attempt) for row in failed] == [(99, BASELINE, MAX_ATTEMPTS)]
     assert failed[0].accuracy is None and "IndexError" in failed[0].error
     assert {row.episode for row in rows if row.status == "ok"} == {items[1].episode.index}
 
@@ -130,7 +131,7 @@ def test_resume_runs_only_missing_episodes(experiment, cache_dir, resources, uni
     with open_run(some, str(tmp_path / "run"), ["x"]) as run:
         first = evaluate(some, run, **options)
         parts = set((tmp_path / "run" / "episodes").iterdir())
-    assert first["methods"]["lr"]["n"] == 2
+    assert first["methods"][BASELINE]["n"] == 2
     with open_run(experiment, str(tmp_path / "run"), ["x"]) as run:
         assert {item.episode.index for item in missing_items(experiment, run.completed())} == {2, 3, 4, 5}
         summary = evaluate(experiment, run, **options)
@@ -148,7 +149,7 @@ def test_a_run_is_counted_where_prometheus_finds_it_and_logged_line_by_line(
         evaluate(some, run, Execution(workers=1), cache_dir=cache_dir, command=["x"], log=log)
     lines = [json.loads(line) for line in (tmp_path / "episodes.jsonl").read_text().splitlines()]
     assert sorted((line["episode"], line["method"], line["status"]) for line in lines) == [
-        (i, name, "ok") for i in (0, 1) for name in ("label-halluc", "lr")
+        (i, name, "ok") for i in (0, 1) for name in ("label-halluc", BASELINE)
     ]
     node = ray.nodes()[0]
     wanted = re.compile(r'^ray_rayfs_episodes_total\{.*Method="label-halluc".*\} (\S+)$', re.MULTILINE | re.IGNORECASE)
@@ -195,8 +196,8 @@ def test_the_gain_is_the_mean_of_paired_differences(experiment, uninterrupted) -
     from rayfs.statistics.summary import summarise
 
     accuracy = {(row.episode, row.method): row.accuracy for row in uninterrupted}
-    by_hand = [100 * (accuracy[i, "label-halluc"] - accuracy[i, "lr"]) for i in range(6)]
-    gain = summarise(uninterrupted, "lr", ["lr", "label-halluc"])["methods"]["label-halluc"]["gain"]
+    by_hand = [100 * (accuracy[i, "label-halluc"] - accuracy[i, BASELINE]) for i in range(6)]
+    gain = summarise(uninterrupted, BASELINE, [BASELINE, "label-halluc"])["methods"]["label-halluc"]["gain"]
     assert gain == pytest.approx(np.mean(by_hand))
 
 

@@ -14,7 +14,7 @@ from rayfs.experiments.episodes.experiment import Experiment
 from rayfs.experiments.episodes.flags import EvalConfig
 from rayfs.experiments.episodes.preparation import preparation_seconds
 from rayfs.experiments.episodes.run import missing_items, worker_spec
-from rayfs.methods.recipes import method_configs
+from rayfs.methods.variants import method_settings
 from rayfs.runs.rows import Row
 
 ONE = PoolSize(workers=1, cpus_per_worker=1, gpus_per_worker=0)
@@ -31,7 +31,7 @@ def processor_seconds(pid: str) -> float:
 def test_a_worker_takes_what_was_planned_within_a_factor_of_two(
     experiment: Experiment, cache_dir: Path, resources: Resources
 ) -> None:
-    methods = method_configs(("lr", "label-halluc"), "omniglot", 5, 1, {"steps": 40, "support_views": 2})
+    methods = method_settings(("lr", "label-halluc"), "omniglot", 5, 1, {"steps": 40, "support_views": 2})
     longer = replace(experiment, methods=methods)
     bank = ensure_bank(longer.base, longer.backbone, cache_dir, resources, gpu=False)
     used: list[float] = []
@@ -56,8 +56,8 @@ def test_a_worker_takes_what_was_planned_within_a_factor_of_two(
 
 
 def test_what_the_cache_lacks_is_counted(experiment: Experiment, tmp_path: Path) -> None:
-    kept = ("lr", "label-halluc:frozen-blocks=2,frozen-views=3")
-    empty = replace(experiment, methods=method_configs(kept, "omniglot", 5, 1, {}))
+    kept = ("logistic-regression", "label-halluc:frozen-blocks=2,frozen-views=3")
+    empty = replace(experiment, methods=method_settings(kept, "omniglot", 5, 1, {}))
     one, ten = (preparation_seconds(empty, tmp_path, places, gpu=False) for places in (1, 10))
     assert list(one) == ["Ray's start", "base bank", "3 views behind 2 blocks"]
     assert one["base bank"] > ten["base bank"] and one["3 views behind 2 blocks"] > ten["3 views behind 2 blocks"]

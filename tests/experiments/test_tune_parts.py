@@ -14,7 +14,6 @@ from rayfs.experiments.tuning.flags import TuneConfig
 from rayfs.experiments.tuning.job import _resumable, paste_command
 from rayfs.experiments.tuning.proposals import make_plan
 from rayfs.interrupts import sigterm_as_interrupt
-from rayfs.methods.search_spaces import SPACES
 from rayfs.randomness import RawStream
 from rayfs.runs.race import Race
 from rayfs.runs.rows import Row
@@ -32,7 +31,7 @@ def config(**flags) -> TuneConfig:
     ("flags", "message"),
     [
         ({"split": "test"}, "a search never sees test classes.*--final"),
-        ({"method": "magic"}, "--method is 'magic'; expected one of lr, "),
+        ({"method": "magic"}, "--method is 'magic'; expected one of logistic-regression, "),
         ({"hold": ("lr=0.1",)}, "lr is held fixed and searched at once"),
         ({"tune": ("magic",)}, "no space of that name"),
         ({"n_trials": 0}, "--n-trials is 0; expected at least 1"),
@@ -172,7 +171,7 @@ def test_the_command_to_paste_runs_the_winner_beside_the_default():
     words = shlex.split(paste_command(flags, winner))
     assert words[:2] == ["python", "jobs/label_halluc_eval.py"]
     parsed = tyro.cli(EvalConfig, args=words[2:])
-    assert parsed.methods == ("lr", "label-halluc", winner.name) and parsed.split == "test"
+    assert parsed.methods == ("logistic-regression", "label-halluc", winner.name) and parsed.split == "test"
     assert (parsed.data, parsed.recipe, parsed.precision, parsed.base_gradient, parsed.seed, parsed.n_shot) == (
         "a b", "fast", "bf16", "head", 3, 5,
     )  # fmt: skip
@@ -210,10 +209,3 @@ def test_a_report_is_paired_and_a_failure_reports_the_worst_gain():
     assert BlockReport.of({**vars(report), "done": True}) == report, "Ray Tune adds its own"
     lost = replace(row, status="failed", accuracy=None, error="boom")
     assert block_report("m", 2, done, baseline, [row, lost]).gain == LOST
-
-
-def test_every_tunable_method_has_a_way_to_be_searched():
-    from rayfs.experiments.tuning.job import SEARCHES
-    from rayfs.experiments.tuning.long_tail_flags import COMPOSITIONAL
-
-    assert SEARCHES.keys() == {*SPACES, COMPOSITIONAL}

@@ -11,7 +11,7 @@ import pytest
 from rayfs.experiments.embeddings.flags import EmbeddingEvalConfig
 from rayfs.experiments.embeddings.job import run_evaluate_embedding
 from rayfs.flags.command_line import run_job
-from rayfs.methods.classifier_settings import CLASSIFIERS
+from rayfs.methods.classifiers import registry
 from rayfs.runs.rows import scientific_columns
 from rayfs.runs.run_directory import RunDirectory
 
@@ -50,15 +50,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, st
 def test_the_script_computes_features_and_prints_a_table_for_each_number_of_shots(finished) -> None:
     out, printed = finished
     assert "computing conv4 features, 2 views, of 340 images" in printed
-    assert printed.count("done 300/300 | lr") >= 2 and printed.count("win/tie/loss") == 2
+    assert printed.count("done 300/300 | logistic-regression") >= 2 and printed.count("win/tie/loss") == 2
     for n_shot in (1, 5):
         summary = json.loads((out / f"{n_shot}-shot" / "summary.json").read_text())
         assert summary["protocol"]["n_shot"] == n_shot and summary["protocol"]["episodes"] == 300
-        assert list(summary["methods"]) == list(CLASSIFIERS)
+        assert list(summary["methods"]) == list(registry.names())
         for name, figures in summary["methods"].items():
             assert figures["n"] == figures["n_distinct"] == 300
             assert figures["accuracy"] > 80 and figures["ci95"] > 0
-            assert (figures["gain"] is None) == (name == "lr")
+            assert (figures["gain"] is None) == (name == "logistic-regression")
 
 
 @pytest.mark.ray
@@ -77,7 +77,7 @@ def test_a_run_continues_in_episodes_and_classifiers_without_computing_anything_
     finished, environment, tmp_path
 ) -> None:
     out = tmp_path / "run"
-    printed = run(out, environment, "--episodes", "40", "--classifiers", "lr", "cosine")
+    printed = run(out, environment, "--episodes", "40", "--classifiers", "logistic-regression", "cosine")
     assert "computing" not in printed, "the features are in the cache"
     first = {path: path.read_bytes() for path in (out / "5-shot" / "episodes").iterdir()}
     printed = run(out, environment, "--episodes", "300")
@@ -87,7 +87,7 @@ def test_a_run_continues_in_episodes_and_classifiers_without_computing_anything_
         assert scientific_columns(rows) == scientific_columns(RunDirectory(str(finished[0] / n_shot)).rows())
     parts = sorted((out / "5-shot" / "episodes").iterdir())
     printed = run(out, environment, "--episodes", "300")
-    assert "done" not in printed and "Seconds" not in printed and printed.count("lr  ") == 2
+    assert "done" not in printed and "Seconds" not in printed and printed.count("logistic-regression  ") == 2
     assert parts == sorted((out / "5-shot" / "episodes").iterdir())
 
 
@@ -105,7 +105,10 @@ def test_a_run_continues_in_episodes_and_classifiers_without_computing_anything_
         (["--n-way", "90"], "has 89 classes but the protocol asks for 90-way"),
         (["--n-shot", "1", "6"], "has 20 images but an episode takes 6 support + 15 query = 21"),
         (["--n-shot", "5", "5"], "--n-shot is '5 5'; expected one or more, each once"),
-        (["--classifiers", "lr", "maml"], "--classifiers is 'lr maml'; expected some of lr, nearest-neighbour"),
+        (
+            ["--classifiers", "logistic-regression", "maml"],
+            "--classifiers is 'lr maml'; expected some of lr, nearest-neighbour",
+        ),
         (["--classifiers", "svm", "svm"], "each once"),
         (["--support-views", "-1"], "--support-views is -1; expected 0 or more"),
         (["--view-seed", "-1"], "--view-seed is -1; expected 0 or more"),
@@ -133,7 +136,7 @@ def test_a_run_with_other_settings_is_refused_before_any_work(tmp_path, capsys) 
         pass
     for flags, expected in (
         (["--n-query", "9"], "protocol.n_query was 15 and is now 9"),
-        (["--c", "2"], "methods.lr.c was 1.0 and is now 2.0"),
+        (["--c", "2"], "methods.logistic-regression.c was 1.0 and is now 2.0"),
         (["--support-views", "3"], "support_views was 5 and is now 3"),
         (["--no-normalize"], "normalize was true and is now false"),
         (["--view-seed", "3"], "view_seed was 0 and is now 3"),

@@ -59,7 +59,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, st
 def test_the_job_prints_progress_and_a_table(finished: tuple[Path, str]) -> None:
     printed = finished[1]
     assert "omniglot: 12 episodes, 5-way 1-shot" in printed
-    assert "done 12/12 | label-halluc" in printed and "gain vs lr" in printed and "ETA" in printed
+    assert "done 12/12 | label-halluc" in printed and "gain vs logistic-regression" in printed and "ETA" in printed
     assert "win/tie/loss" in printed and "label-halluc │" in printed
 
 
@@ -69,11 +69,11 @@ def test_the_summary_holds_the_figures(finished: tuple[Path, str]) -> None:
     assert summary["protocol"] == {
         "n_way": 5, "n_shot": 1, "n_query": 3, "split": "validation", "seed": 0, "episodes": 12,
     }  # fmt: skip
-    for name in ("lr", "label-halluc"):
+    for name in ("logistic-regression", "label-halluc"):
         figures = summary["methods"][name]
         assert figures["n"] == figures["n_distinct"] == 12
         assert 0 <= figures["accuracy"] <= 100 and figures["ci95"] > 0
-    assert summary["methods"]["lr"]["gain"] is None
+    assert summary["methods"]["logistic-regression"]["gain"] is None
     assert summary["methods"]["label-halluc"]["gain_ci95"] > 0
 
 
@@ -142,7 +142,7 @@ def test_failed_episodes_are_reported_and_the_exit_code_is_one(environment, tmp_
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["methods"]["label-halluc"]["n_failed"] == 2
     assert summary["methods"]["label-halluc"]["accuracy"] is None
-    assert summary["methods"]["lr"]["n"] == 2
+    assert summary["methods"]["logistic-regression"]["n"] == 2
 
 
 @pytest.mark.parametrize("job", ["label_halluc_eval", "report"], ids=["more than a buffer", "less"])

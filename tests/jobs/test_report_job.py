@@ -29,10 +29,12 @@ def run(tmp_path: Path) -> Path:
             episode=i, method=method, status="ok", accuracy=accuracy, predictions=[0, 1], labels=[0, 1], seconds=1.0,
             episode_hash=f"hash-{i}", config_hash="c",
         )
-        for method, accuracies in (("lr", (0.5, 1.0)), ("label-halluc", (1.0, 1.0)))
+        for method, accuracies in (("logistic-regression", (0.5, 1.0)), ("label-halluc", (1.0, 1.0)))
         for i, accuracy in enumerate(accuracies)
     ]  # fmt: skip
-    with RunDirectory(str(tmp_path / "run")).open({"benchmark": "omniglot"}, {}, {"lr": {}, "label-halluc": {}}) as run:
+    with RunDirectory(str(tmp_path / "run")).open(
+        {"benchmark": "omniglot"}, {}, {"logistic-regression": {}, "label-halluc": {}}
+    ) as run:
         run.append(rows)
     return tmp_path / "run"
 

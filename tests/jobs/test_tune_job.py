@@ -26,7 +26,7 @@ def command(out: Path, *flags: str) -> list[str]:
 
 def label_halluc_rows(out: Path) -> dict[tuple[int, str], float | None]:
     rows = RunDirectory(str(out)).rows()
-    return {(row.episode, row.method): row.accuracy for row in rows if row.method != "lr"}
+    return {(row.episode, row.method): row.accuracy for row in rows if row.method != "logistic-regression"}
 
 
 def test_a_killed_search_resumes_without_running_a_finished_block_again(tmp_path: Path) -> None:
@@ -62,7 +62,11 @@ def test_a_killed_search_resumes_without_running_a_finished_block_again(tmp_path
 
     winner = kept["final"]["winner"]
     assert "best, to paste:\n  python jobs/label_halluc_eval.py --benchmark omniglot" in printed
-    assert {row.method for row in RunDirectory(str(out / "final")).rows()} == {"lr", "label-halluc", winner}
+    assert {row.method for row in RunDirectory(str(out / "final")).rows()} == {
+        "logistic-regression",
+        "label-halluc",
+        winner,
+    }
     assert RunDirectory(str(out / "final")).manifest()["identity"]["protocol"]["split"] == "test"
     assert "winner − default" in printed or winner == "label-halluc"
     assert "Test classes were used" in (out / "tune.html").read_text()

@@ -186,9 +186,12 @@ def test_a_folder_of_other_files_is_not_overwritten(error, folder, checkpoint) -
         (["--base-fraction", "0.01", "--base-batch", "200"], "but label-halluc uses 136 base images of 136 classes"),
         (
             ["--methods", "lr", "maml"],
-            "there is no method 'maml'; expected some of lr, nearest-prototype, support-only",
+            "there is no method 'maml'; expected some of logistic-regression, nearest",
         ),
-        (["--methods", "lr", "lr:c=1"], "these are the settings of lr anyway; drop them or change them"),
+        (
+            ["--methods", "lr", "lr:c=1"],
+            "these are the settings of logistic-regression anyway; drop them or change them",
+        ),
         (["--methods", "lr", "--steps", "3"], "--steps changes nothing: it is a setting of support-only, hard-label"),
         (["--related-classes", "3"], "--related-classes changes nothing in label-halluc, where base-subset is all"),
         (["--imbalance-ratio", "10"], "base_imbalance is 'none' with imbalance_ratio 10"),
@@ -200,7 +203,7 @@ def test_a_folder_of_other_files_is_not_overwritten(error, folder, checkpoint) -
             ["--frozen-blocks", "1", "--frozen-views", "2", "--pseudo-label-view", "augmented"],
             "the teacher cannot see views of which only activations are kept",
         ),
-        (["--joint-queries", "2000"], "--joint-queries of lr is 2000"),
+        (["--joint-queries", "2000"], "--joint-queries of logistic-regression is 2000"),
         (["--base-classes", "Latin"], "--base-classes Latin needs --checkpoint"),
         (["--novel-classes", "Klingon"], "'Klingon' is no class or group here"),
         (["--methods", "lr", "lr"], "each once"),

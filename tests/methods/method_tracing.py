@@ -9,16 +9,16 @@ import torch
 from oracle_finetuning import Trace
 from torch import Tensor, nn
 
-from rayfs.methods.assoalign import ArcHead
-from rayfs.methods.configs import FinetuneConfig
-from rayfs.methods.finetuning import Batch, Step, finetune
+from rayfs.methods.assoalign.solve import ArcHead
+from rayfs.methods.finetuning.loop import Batch, Step, finetune
+from rayfs.methods.finetuning.settings import FinetuneSettings
 from rayfs.methods.method import Solution, Task, World
 from rayfs.methods.registry import create_method
 from rayfs.randomness import EpisodeRandomness
 
 
 def run_and_trace(
-    task: Task, world: World, config: FinetuneConfig, randomness: EpisodeRandomness, monkeypatch: pytest.MonkeyPatch
+    task: Task, world: World, config: FinetuneSettings, randomness: EpisodeRandomness, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Trace, Solution, nn.Sequential]:
     """Return the trace, the solution, and the network as it is after the last step, in eval mode."""
     method, trace, last = create_method(config), Trace(), {}

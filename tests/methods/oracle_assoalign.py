@@ -8,13 +8,13 @@ from oracle_finetuning import Batch, Episode, Student, Trace, finetuned
 from oracle_pseudo_labels import likeliest_classes
 from torch import Tensor
 
-from rayfs.methods.configs import AssoAlignConfig
+from rayfs.methods.assoalign import AssoAlignSettings
 
 
 def assoalign_oracle(episode: Episode) -> tuple[Trace, Tensor]:
     """Return the trace and the logits of the queries."""
     config, teacher, table = episode.config, episode.teacher(), episode.world.bank.table
-    assert isinstance(config, AssoAlignConfig)
+    assert isinstance(config, AssoAlignSettings)
     guesses = likeliest_classes(episode, teacher, list(range(len(table))))
     labels = [int(label) for label in table.labels]
     related = naive_related(guesses, labels, episode.task.n_way, config.related_classes)

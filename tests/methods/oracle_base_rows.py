@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 
 from rayfs.datasets.image_table import ImageTable
-from rayfs.methods.configs import BaseFinetuneConfig
+from rayfs.methods.finetuning.settings import BaseFinetuneSettings
 from rayfs.randomness import torch_generator
 
 
@@ -34,7 +34,7 @@ def naive_related(predicted: list[int], base_labels: list[int], n_way: int, n_re
     return {row: guess for row, (base_class, guess) in pairs if owner.get(base_class) == guess}
 
 
-def naive_chosen(table: ImageTable, config: BaseFinetuneConfig, seed: int) -> list[int]:
+def naive_chosen(table: ImageTable, config: BaseFinetuneSettings, seed: int) -> list[int]:
     """Return the rows that a share of every class leaves, sizes falling over classes in a drawn order."""
     n_classes = len(table.class_names)
     if config.base_fraction == 1 and config.base_imbalance == "none":

@@ -5,13 +5,13 @@ from oracle_finetuning import Batch, Episode, Student, Trace, finetuned, forward
 from oracle_pseudo_labels import used_rows
 from torch import Tensor
 
-from rayfs.methods.configs import FeatureDistillConfig
+from rayfs.methods.feature_distill import FeatureDistillSettings
 
 
 def feature_distill_oracle(episode: Episode) -> tuple[Trace, Tensor]:
     """Return the trace and the logits of the queries."""
     config, teacher = episode.config, episode.teacher()
-    assert isinstance(config, FeatureDistillConfig)
+    assert isinstance(config, FeatureDistillSettings)
 
     def one_step(student: Student, batch: Batch) -> list[float]:
         kept = episode.frozen(naive_plain(episode.base_images(batch.rows), episode.world)).detach()

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from rayfs.backbones import regularisation
 from rayfs.datasets.augmentation import apply_views, draw_views
-from rayfs.methods.configs import AssoAlignConfig, FinetuneConfig
+from rayfs.methods.assoalign import AssoAlignSettings
+from rayfs.methods.finetuning.settings import FinetuneSettings
 from rayfs.methods.method import Task, World
 from rayfs.randomness import EpisodeRandomness, torch_generator
 
@@ -56,7 +57,7 @@ class Episode:
 
     task: Task
     world: World
-    config: FinetuneConfig
+    config: FinetuneSettings
     randomness: EpisodeRandomness
     backbone_name: str
 
@@ -82,7 +83,7 @@ class Episode:
 class Student:
     """The network that is finetuned, what of it is trained, and its momentum buffers."""
 
-    config: FinetuneConfig
+    config: FinetuneSettings
     backbone: nn.Module
     weights: Tensor
     bias: Tensor
@@ -93,7 +94,7 @@ class Student:
     def logits(self, features: Tensor, labels: list[int] | None = None) -> Tensor:
         """Return the head's logits, with the margin of arcMax where there are labels."""
         config = self.config
-        if isinstance(config, AssoAlignConfig) and config.classifier_loss == "arcmax":
+        if isinstance(config, AssoAlignSettings) and config.classifier_loss == "arcmax":
             return arc_logits(features, self.weights, config.arc_scale, config.arc_margin, labels)
         return linear_logits(unit_rows(features) if config.normalize == "on" else features, self.weights, self.bias)
 
@@ -170,7 +171,7 @@ def make_student(episode: Episode, teacher: Teacher | None) -> Student:
         if not any(name.startswith(prefix) for prefix in frozen)
     }
     trained["head.weight"] = weights
-    if not (isinstance(config, AssoAlignConfig) and config.classifier_loss == "arcmax"):
+    if not (isinstance(config, AssoAlignSettings) and config.classifier_loss == "arcmax"):
         trained["head.bias"] = bias
     for parameter in trained.values():
         parameter.requires_grad_(True)

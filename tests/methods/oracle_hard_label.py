@@ -5,13 +5,13 @@ from oracle_finetuning import Batch, Episode, Student, Trace, finetuned, forward
 from oracle_pseudo_labels import pseudo_labels, used_rows
 from torch import Tensor
 
-from rayfs.methods.configs import HardLabelConfig
+from rayfs.methods.hard_label import HardLabelSettings
 
 
 def hard_label_oracle(episode: Episode) -> tuple[Trace, Tensor]:
     """Return the trace and the logits of the queries."""
     config, teacher, pseudo_logits = episode.config, episode.teacher(), []
-    assert isinstance(config, HardLabelConfig)
+    assert isinstance(config, HardLabelSettings)
 
     def one_step(student: Student, batch: Batch) -> list[float]:
         pseudo_logits.append(pseudo_labels(episode, teacher, batch))

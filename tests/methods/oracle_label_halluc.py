@@ -8,13 +8,13 @@ from oracle_finetuning import Batch, Episode, Student, Trace, finetuned, forward
 from oracle_pseudo_labels import pseudo_labels, used_rows
 from torch import Tensor
 
-from rayfs.methods.configs import LabelHallucConfig
+from rayfs.methods.label_halluc import LabelHallucSettings
 
 
 def label_halluc_oracle(episode: Episode) -> tuple[Trace, Tensor]:
     """Return the trace and the logits of the queries."""
     config, teacher, pseudo_logits = episode.config, episode.teacher(), []
-    assert isinstance(config, LabelHallucConfig)
+    assert isinstance(config, LabelHallucSettings)
     parts = {"both": ["backbone.", "head."], "head": ["head."], "backbone": ["backbone."], "none": []}
 
     def one_step(student: Student, batch: Batch) -> list[float]:

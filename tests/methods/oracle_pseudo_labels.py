@@ -5,7 +5,7 @@ from oracle_base_rows import naive_chosen, naive_related
 from oracle_finetuning import Batch, Episode, Teacher
 from torch import Tensor
 
-from rayfs.methods.configs import BaseFinetuneConfig
+from rayfs.methods.finetuning.settings import BaseFinetuneSettings
 
 
 def pseudo_labels(episode: Episode, teacher: Teacher, batch: Batch) -> Tensor:
@@ -17,7 +17,7 @@ def pseudo_labels(episode: Episode, teacher: Teacher, batch: Batch) -> Tensor:
 def used_rows(episode: Episode, teacher: Teacher) -> list[int]:
     """Return the base rows that the settings leave."""
     config, table = episode.config, episode.world.bank.table
-    assert isinstance(config, BaseFinetuneConfig)
+    assert isinstance(config, BaseFinetuneSettings)
     rows = naive_chosen(table, config, episode.randomness.seed)
     if config.base_subset == "all":
         return rows

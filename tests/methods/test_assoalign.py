@@ -9,10 +9,10 @@ import torch
 from method_tracing import run_and_trace
 from torch import nn
 
-import rayfs.methods.assoalign
-from rayfs.methods.assoalign import ArcHead, aligned_step, centroid_loss, classification_loss, eval_mode
-from rayfs.methods.configs import AssoAlignConfig
-from rayfs.methods.finetuning import Batch
+import rayfs.methods.assoalign.solve
+from rayfs.methods.assoalign import AssoAlignSettings
+from rayfs.methods.assoalign.solve import ArcHead, aligned_step, centroid_loss, classification_loss, eval_mode
+from rayfs.methods.finetuning.loop import Batch
 from rayfs.randomness import EpisodeRandomness, torch_generator
 
 RANDOMNESS = EpisodeRandomness(seed=2, index=0)
@@ -104,8 +104,8 @@ def test_frozen_blocks_stay_in_eval_mode_and_all_others_in_training_mode(
         modes.append([{module.training for module in layer.modules()} for layer in layers])
         return losses
 
-    monkeypatch.setattr(rayfs.methods.assoalign, "aligned_step", noting)
-    config = AssoAlignConfig(steps=2, support_views=1, step_views=1, base_batch=4, frozen_blocks=frozen_blocks)
+    monkeypatch.setattr(rayfs.methods.assoalign.solve, "aligned_step", noting)
+    config = AssoAlignSettings(steps=2, support_views=1, step_views=1, base_batch=4, frozen_blocks=frozen_blocks)
     task = make_task(characters, [0, 3], n_shot=2, n_query=2)
     run_and_trace(task, make_world(characters), config, RANDOMNESS, monkeypatch)
     assert modes == [[{i >= frozen_blocks} for i in range(4)]] * 2
@@ -132,7 +132,7 @@ def test_each_part_of_a_step_moves_what_it_should(characters, make_world, make_t
         ("on", [[True, False], [False, True], [True, True]]),
         ("off", [[False, True], [True, True]]),
     ]:
-        config = AssoAlignConfig(steps=1, support_views=1, step_views=1, base_batch=4, centroid_alignment=alignment)
+        config = AssoAlignSettings(steps=1, support_views=1, step_views=1, base_batch=4, centroid_alignment=alignment)
         moved.clear()
         losses = partial(aligned_step, config=config, labels_of_rows=labels)(network, optimizer, batch)
         assert moved == expected and losses.shape == (2,) and not losses.requires_grad

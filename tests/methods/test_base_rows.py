@@ -9,7 +9,7 @@ import pytest
 import torch
 from oracle_base_rows import naive_chosen, naive_related
 
-from rayfs.methods.base_rows import (
+from rayfs.methods.finetuning.base_rows import (
     TOP,
     base_logits,
     chosen_rows,
@@ -20,12 +20,14 @@ from rayfs.methods.base_rows import (
     related_rows,
     top_base,
 )
-from rayfs.methods.configs import LabelHallucConfig
+from rayfs.methods.label_halluc import LabelHallucSettings
+from rayfs.methods.needs import BaseImages
+from rayfs.methods.registry import needs_of
 from rayfs.randomness import EpisodeRandomness, torch_generator
 
 
-def make_config(**changes: Any) -> LabelHallucConfig:
-    return LabelHallucConfig(**{"steps": 1, "support_views": 1, "step_views": 1, "base_batch": 1, **changes})
+def make_config(**changes: Any) -> LabelHallucSettings:
+    return LabelHallucSettings(**{"steps": 1, "support_views": 1, "step_views": 1, "base_batch": 1, **changes})
 
 
 def table_of(counts: list[int]) -> Any:
@@ -136,7 +138,7 @@ def test_sizes_of_chosen_classes_worked_by_hand(changes, sizes):
         rows = chosen_rows(table, config, seed)
         found = np.bincount(rows // 20, minlength=4).tolist()
         assert sorted(found) == sizes
-        assert n_chosen(table.class_counts(), config) == len(rows)
+        assert n_chosen(table.class_counts(), base_images(config)) == len(rows)
         orders.add(tuple(found))
     assert len(orders) > 1 or len(set(sizes)) == 1, "which class has which size is drawn"
 
@@ -192,18 +194,18 @@ def test_no_seed_leaves_fewer_rows_of_unequal_classes_than_were_foretold(changes
     config = make_config(base_fraction=changes.get("base_fraction", 1.0), **imbalance)
     counts = np.array([7, 9, 25, 3])
     found = {len(chosen_rows(table_of(counts.tolist()), config, seed)) for seed in range(60)}
-    assert min(found) == n_chosen(counts, config)
+    assert min(found) == n_chosen(counts, base_images(config))
 
 
 def test_fewest_rows_heed_how_shares_are_rounded():
     """Shares 1/2 and 1/6 leave 4 + 2 of 7 and 9 images (3.5 and 1.5), but 1 + 4 (1.17 and 4.5) the other way round."""
     config = make_config(base_fraction=0.5, base_imbalance="step", imbalance_ratio=3.0)
     found = {len(chosen_rows(table_of([7, 9]), config, seed)) for seed in range(12)}
-    assert found == {5, 6} and n_chosen(np.array([7, 9]), config) == 5
+    assert found == {5, 6} and n_chosen(np.array([7, 9]), base_images(config)) == 5
 
 
 def test_base_logits_are_those_of_one_row_at_a_time(characters, make_world, monkeypatch):
-    monkeypatch.setattr("rayfs.methods.base_rows.CHUNK", 50)  # 160 rows in 4 parts
+    monkeypatch.setattr("rayfs.methods.finetuning.base_rows.CHUNK", 50)  # 160 rows in 4 parts
     bank = make_world(characters).bank
     draw = torch_generator(0, "classifier")
     weights, bias = torch.randn(3, bank.features.shape[1], generator=draw), torch.randn(3, generator=draw)
@@ -224,3 +226,9 @@ def test_top_base_equals_a_full_sort(n_rows):
         surest = sorted(((powers[row][k] / powers[row].sum()).item(), row) for row in powers)[::-1][:TOP]
         assert top.rows[k].tolist() == [row for _, row in surest]
         np.testing.assert_allclose(top.probabilities[k], [probability for probability, _ in surest], rtol=1e-5)
+
+
+def base_images(config: LabelHallucSettings) -> BaseImages:
+    found = needs_of(config).base_images
+    assert found is not None
+    return found

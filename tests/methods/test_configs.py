@@ -1,32 +1,29 @@
 """Settings: their defaults, and what each refuses."""
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
 from rayfs.errors import InputError
-from rayfs.methods.configs import (
-    CONFIGS,
-    AssoAlignConfig,
-    FeatureDistillConfig,
-    FrozenConfig,
-    HardLabelConfig,
-    LabelHallucConfig,
-    PrototypeConfig,
-    SupportOnlyConfig,
-)
-from rayfs.methods.recipes import field_names
+from rayfs.methods.assoalign import AssoAlignSettings
+from rayfs.methods.feature_distill import FeatureDistillSettings
+from rayfs.methods.hard_label import HardLabelSettings
+from rayfs.methods.label_halluc import LabelHallucSettings
+from rayfs.methods.logistic_regression import LogisticRegressionSettings
+from rayfs.methods.nearest_prototype import NearestPrototypeSettings
+from rayfs.methods.support_only import SupportOnlySettings
 
 LEAST = {"steps": 1, "support_views": 1, "step_views": 1, "base_batch": 1}
 
 
 def make(kind: type, **changes: Any) -> Any:
-    name = next(name for name, config in CONFIGS.items() if config is kind)
-    return kind(**{field: value for field, value in {**LEAST, **changes}.items() if field in field_names(name)})
+    known = {field.name for field in fields(kind)}
+    return kind(**{name: value for name, value in {**LEAST, **changes}.items() if name in known})
 
 
 def test_defaults_are_those_of_the_released_code():
-    config = LabelHallucConfig(steps=307, support_views=5, step_views=5, base_batch=125)
+    config = LabelHallucSettings(steps=307, support_views=5, step_views=5, base_batch=125)
     numbers = (config.temperature, config.lambda_kl, config.lambda_ce, config.lr, config.head_lr)
     assert numbers == (4.0, 1.0, 1.0, 0.025, 0.05)
     assert (config.momentum, config.weight_decay, config.c) == (0.9, 5e-4, 1.0)
@@ -39,11 +36,11 @@ def test_defaults_are_those_of_the_released_code():
 
 
 def test_defaults_of_the_other_methods():
-    align = make(AssoAlignConfig)
+    align = make(AssoAlignSettings)
     assert (align.classifier_loss, align.centroid_alignment, align.related_classes) == ("softmax", "on", 10)
     assert (align.arc_scale, align.arc_margin) == (15.0, 0.001)
-    assert make(HardLabelConfig).lambda_base == make(FeatureDistillConfig).lambda_base == 1.0
-    assert make(FrozenConfig).c == make(SupportOnlyConfig).c == 1.0
+    assert make(HardLabelSettings).lambda_base == make(FeatureDistillSettings).lambda_base == 1.0
+    assert make(LogisticRegressionSettings).c == make(SupportOnlySettings).c == 1.0
 
 
 FINETUNING = [
@@ -72,33 +69,44 @@ ON_BASE_IMAGES = [
     ("base_imbalance", "linear", "none or step or exponential"),
 ]
 OWN = {
-    LabelHallucConfig: [
+    LabelHallucSettings: [
         *(("temperature", value, "a positive number") for value in (0.0, float("nan"), float("inf"))),
         *(("lambda_kl", value, "zero or a positive number") for value in (-1.0, float("nan"))),
         ("base_gradient", "neither", "none or head or backbone or both"),
         ("pseudo_label_view", "both", "plain or augmented"),
     ],
-    HardLabelConfig: [
+    HardLabelSettings: [
         ("lambda_base", -1.0, "zero or a positive number"), ("pseudo_label_view", "both", "plain or augmented"),
     ],
-    FeatureDistillConfig: [("lambda_base", float("inf"), "zero or a positive number")],
-    SupportOnlyConfig: [],
-    AssoAlignConfig: [
+    FeatureDistillSettings: [("lambda_base", float("inf"), "zero or a positive number")],
+    SupportOnlySettings: [],
+    AssoAlignSettings: [
         *((name, 0, "at least 1") for name in ("base_batch", "related_classes")),
         ("classifier_loss", "arcface", "softmax or arcmax"),
         ("centroid_alignment", "yes", "on or off"),
         ("arc_scale", 0.0, "a positive number"),
         ("arc_margin", -0.1, "zero or a positive number"),
     ],
-    FrozenConfig: [
+    LogisticRegressionSettings: [
         ("support_views", 0, "at least 1"), ("c", 0.0, "a positive number"), ("c", float("nan"), "a positive number"),
     ],
-    PrototypeConfig: [("support_views", 0, "at least 1")],
+    NearestPrototypeSettings: [("support_views", 0, "at least 1")],
 }  # fmt: skip
+FROZEN = (LogisticRegressionSettings, NearestPrototypeSettings)
+FINETUNING_ON_BASE = (LabelHallucSettings, HardLabelSettings, FeatureDistillSettings)
 REFUSED = [
     *((kind, *case) for kind, cases in OWN.items() for case in cases),
-    *((kind, *case) for kind in OWN if kind not in (FrozenConfig, PrototypeConfig) for case in FINETUNING),
-    *((kind, *case) for kind in (LabelHallucConfig, HardLabelConfig, FeatureDistillConfig) for case in ON_BASE_IMAGES),
+    *(
+        (kind, *case)
+        for kind in OWN
+        if kind not in (LogisticRegressionSettings, NearestPrototypeSettings)
+        for case in FINETUNING
+    ),
+    *(
+        (kind, *case)
+        for kind in (LabelHallucSettings, HardLabelSettings, FeatureDistillSettings)
+        for case in ON_BASE_IMAGES
+    ),
 ]
 
 
@@ -110,7 +118,7 @@ def test_impossible_setting_is_refused_with_its_name_value_and_what_was_expected
     assert message.startswith(f"{field} is ") and str(value) in message and message.endswith(f"expected {expected}")
 
 
-@pytest.mark.parametrize("kind", [LabelHallucConfig, HardLabelConfig, FeatureDistillConfig])
+@pytest.mark.parametrize("kind", [LabelHallucSettings, HardLabelSettings, FeatureDistillSettings])
 @pytest.mark.parametrize(("form", "ratio"), [("none", 2.0), ("step", 1.0), ("exponential", 1.0)])
 def test_imbalance_without_a_ratio_and_a_ratio_without_a_form_are_refused(kind, form, ratio):
     with pytest.raises(InputError, match=f"base_imbalance is '{form}' with imbalance_ratio {ratio:g}: one without the"):
@@ -120,9 +128,9 @@ def test_imbalance_without_a_ratio_and_a_ratio_without_a_form_are_refused(kind, 
 @pytest.mark.parametrize(
     ("kind", "field"),
     [
-        *((LabelHallucConfig, field) for field in ("lambda_kl", "lambda_ce", "weight_decay", "momentum")),
-        (HardLabelConfig, "lambda_base"), (FeatureDistillConfig, "lambda_base"), (AssoAlignConfig, "arc_margin"),
-        (SupportOnlyConfig, "early_stop"),
+        *((LabelHallucSettings, field) for field in ("lambda_kl", "lambda_ce", "weight_decay", "momentum")),
+        (HardLabelSettings, "lambda_base"), (FeatureDistillSettings, "lambda_base"), (AssoAlignSettings, "arc_margin"),
+        (SupportOnlySettings, "early_stop"),
     ],
 )  # fmt: skip
 def test_zero_switches_a_term_off(kind, field):

@@ -9,16 +9,17 @@ import pytest
 import torch
 from method_tracing import spy_on_pseudo_logits
 
-import rayfs.methods.hard_label
-import rayfs.methods.label_halluc
+import rayfs.methods.hard_label.solve
+import rayfs.methods.label_halluc.solve
 from rayfs.backbones.regularisation import set_generator
 from rayfs.backbones.resnet12 import ResNet12
 from rayfs.backbones.state import state_hash
-from rayfs.methods.base_rows import RowSampler
-from rayfs.methods.configs import CONFIGS, MethodConfig
+from rayfs.methods import registry
+from rayfs.methods.definition import MethodSettings
+from rayfs.methods.finetuning.base_rows import RowSampler
 from rayfs.methods.method import Method, Solution, Task
-from rayfs.methods.recipes import field_names, parse_variant
 from rayfs.methods.registry import create_method
+from rayfs.methods.variants import parse_variant
 from rayfs.randomness import EpisodeRandomness, torch_generator
 
 SMALL: dict[str, Any] = {
@@ -45,18 +46,21 @@ VARIANTS = [
 RANDOMNESS = EpisodeRandomness(seed=3, index=11)
 
 
-def make_config(spec: str) -> MethodConfig:
+def make_config(spec: str) -> MethodSettings:
     """Return small settings of a method or variant."""
     name, own = parse_variant(spec)
-    return CONFIGS[name](**{field: value for field, value in {**SMALL, **own}.items() if field in field_names(name)})
+    method = registry.find(name)
+    return method.settings(
+        **{field: value for field, value in {**SMALL, **own}.items() if field in method.setting_names}
+    )
 
 
-@pytest.fixture(params=[*CONFIGS, *VARIANTS])
+@pytest.fixture(params=[*registry.names(), *VARIANTS])
 def method(request: pytest.FixtureRequest) -> Method:
     return create_method(make_config(request.param))
 
 
-@pytest.fixture(params=CONFIGS)
+@pytest.fixture(params=registry.names())
 def plain_method(request: pytest.FixtureRequest) -> Method:
     """Return a method by itself: its variants share the code that such a test is about."""
     return create_method(make_config(request.param))
@@ -188,7 +192,8 @@ def test_permuting_class_labels_permutes_the_columns_of_a_frozen_method(name, wo
 
 
 @pytest.mark.parametrize(
-    ("name", "module"), [("label-halluc", rayfs.methods.label_halluc), ("hard-label", rayfs.methods.hard_label)]
+    ("name", "module"),
+    [("label-halluc", rayfs.methods.label_halluc.solve), ("hard-label", rayfs.methods.hard_label.solve)],
 )
 def test_pseudo_labels_come_from_the_very_classifier_of_the_baseline(
     name, module, world, characters, task, monkeypatch
@@ -244,7 +249,7 @@ def test_keeping_activations_in_half_precision_changes_little(world, task):
 
 
 def test_each_variant_gives_other_logits_than_its_method(world, task):
-    plain = {name: create_method(make_config(name)).solve(task, world, RANDOMNESS).logits for name in CONFIGS}
+    plain = {name: create_method(make_config(name)).solve(task, world, RANDOMNESS).logits for name in registry.names()}
     seen = list(plain.values())
     for spec in VARIANTS:
         logits = create_method(make_config(spec)).solve(task, world, RANDOMNESS).logits

@@ -18,12 +18,13 @@ from rayfs.datasets.augmentation import Augmentation
 from rayfs.engine.process import configure_process
 from rayfs.engine.repeated_step import EAGER_STEPS, RepeatedStep, replayable
 from rayfs.errors import InputError
-from rayfs.methods.batches import Batch
-from rayfs.methods.configs import AssoAlignConfig, FinetuneConfig
-from rayfs.methods.finetuning import finetune, make_network
+from rayfs.methods.assoalign import AssoAlignSettings
+from rayfs.methods.finetuning.batches import Batch
+from rayfs.methods.finetuning.loop import finetune, make_network
+from rayfs.methods.finetuning.settings import FinetuneSettings
 from rayfs.methods.method import Solution, Task, World
-from rayfs.methods.recipes import resolve
 from rayfs.methods.registry import create_method
+from rayfs.methods.variants import resolve
 from rayfs.performance.benchmark_flags import BenchmarkConfig
 from rayfs.randomness import EpisodeRandomness, torch_generator
 
@@ -31,9 +32,9 @@ RANDOMNESS = EpisodeRandomness(seed=3, index=2)
 METHODS = ("support-only", "label-halluc", "hard-label", "feature-distill")
 
 
-def config_of(name: str, **settings) -> FinetuneConfig:
+def config_of(name: str, **settings) -> FinetuneSettings:
     config = resolve(name, "omniglot", 4, 2, {"steps": 8, "support_views": 2, "step_views": 2, **settings})
-    assert isinstance(config, FinetuneConfig)
+    assert isinstance(config, FinetuneSettings)
     return config
 
 
@@ -43,7 +44,7 @@ def blobs(make_blobs, make_task) -> tuple[Task, World]:
     return make_task(table, classes=[0, 1, 2, 3], n_shot=2, n_query=3), world
 
 
-def solved(config: FinetuneConfig, task: Task, world: World) -> Solution:
+def solved(config: FinetuneSettings, task: Task, world: World) -> Solution:
     return create_method(config).solve(task, world, RANDOMNESS)
 
 
@@ -71,14 +72,14 @@ def test_graph_is_refused_without_a_gpu_and_where_shapes_depend_on_what_is_found
     with pytest.raises(InputError, match="add --whole"):
         BenchmarkConfig(execution="graph")
     with pytest.raises(InputError, match="which no graph can replay"):
-        AssoAlignConfig(steps=3, support_views=1, step_views=1, base_batch=4, execution="compiled-graph")
+        AssoAlignSettings(steps=3, support_views=1, step_views=1, base_batch=4, execution="compiled-graph")
 
 
 COMPILED = """
 import torch, torch._dynamo.utils as counting
 from rayfs.backbones.registry import create_backbone
-from rayfs.methods.finetuning import compiled
-from rayfs.methods.batches import forward
+from rayfs.methods.finetuning.loop import compiled
+from rayfs.methods.finetuning.batches import forward
 from rayfs.randomness import torch_generator
 import copy, sys
 torch.set_num_threads(1)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 import rayfs.methods.finetuning
-from rayfs.methods.configs import SupportOnlyConfig
-from rayfs.methods.finetuning import Batch, finetune, make_network, no_longer_falls, rate_factor
+from rayfs.methods.finetuning.loop import Batch, finetune, make_network, no_longer_falls, rate_factor
 from rayfs.methods.method import Solution, Task, World
+from rayfs.methods.support_only import SupportOnlySettings
 from rayfs.randomness import EpisodeRandomness
 
 RANDOMNESS = EpisodeRandomness(seed=1, index=4)
@@ -72,7 +72,7 @@ def task(characters, make_task) -> Task:
 
 
 def run(task: Task, world: World, take_step: Any, rows: np.ndarray, base_batch: int, **changes: Any) -> Solution:
-    config = SupportOnlyConfig(**{"steps": 6, "support_views": 1, "step_views": 2, **changes})
+    config = SupportOnlySettings(**{"steps": 6, "support_views": 1, "step_views": 2, **changes})
     network = make_network(task, world, RANDOMNESS, config, None)
     return finetune(task, world, RANDOMNESS, config, network, rows, base_batch, take_step)
 
@@ -140,7 +140,7 @@ def test_base_images_come_from_the_given_rows_in_passes_and_all_of_them_if_they_
 
 
 def test_support_views_of_a_step_are_fresh_and_a_batch_of_them_comes_in_passes(task, world, monkeypatch):
-    monkeypatch.setattr(rayfs.methods.batches, "tile_support", numbered_support)
+    monkeypatch.setattr(rayfs.methods.finetuning.batches, "tile_support", numbered_support)
     seen = [batch.support_labels.tolist() for batch in batches_of(task, world, NO_ROWS, 0, support_batch=5)]
     assert [len(labels) for labels in seen] == [5] * 6
     for first, second in zip(seen[::2], seen[1::2], strict=True):  # 12 views: two batches a pass, 2 views left out

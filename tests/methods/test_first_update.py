@@ -11,9 +11,9 @@ from torch import Tensor
 
 from rayfs.backbones.conv4 import Conv4
 from rayfs.engine.distillation import distillation_loss
-from rayfs.methods.configs import LabelHallucConfig
-from rayfs.methods.finetuning import Batch, make_network, make_optimizer, step
-from rayfs.methods.label_halluc import base_head_logits
+from rayfs.methods.finetuning.loop import Batch, make_network, make_optimizer, step
+from rayfs.methods.label_halluc import LabelHallucSettings
+from rayfs.methods.label_halluc.solve import base_head_logits
 from rayfs.randomness import EpisodeRandomness, torch_generator
 
 RANDOMNESS = EpisodeRandomness(seed=5, index=2)
@@ -63,9 +63,9 @@ def test_first_update_follows_the_finite_differences_of_the_equations(
             assert taken == pytest.approx(rate * expected, rel=5e-3, abs=2e-7), name
 
 
-def make_config(**changes: Any) -> LabelHallucConfig:
+def make_config(**changes: Any) -> LabelHallucSettings:
     settings = {"steps": 1, "support_views": 1, "step_views": 1, "base_batch": 5, "first_conv": "trained"}
-    return LabelHallucConfig(**{**settings, "weight_decay": 0.02, **changes})
+    return LabelHallucSettings(**{**settings, "weight_decay": 0.02, **changes})
 
 
 def central_difference(objective: Callable[[], float], flat: Tensor, coordinate: int, width: float = 1e-6) -> float:

@@ -7,14 +7,18 @@ from sklearn.svm import SVC
 
 from rayfs.engine.logistic_regression import fit_logistic_regression
 from rayfs.errors import InputError
-from rayfs.methods.classifier_settings import CLASSIFIERS, ClassifierConfig, classifier_configs
-from rayfs.methods.frozen_classifiers import predict, prepare_features
+from rayfs.hashing import stable_hash
+from rayfs.methods.classifiers import registry
+from rayfs.methods.classifiers.definition import ClassifierSettings
+from rayfs.methods.classifiers.predict import predict, prepare_features
+from rayfs.methods.classifiers.registry import classifier_settings
 
 N_WAY, N_EPISODES, N_QUERIES, D = 4, 6, 20, 12
 
 
-def config(name: str, normalize: bool = True) -> ClassifierConfig:
-    return ClassifierConfig(classifier=name, c=1.0 if name in ("lr", "svm") else None, normalize=normalize)
+def config(name: str, normalize: bool = True) -> ClassifierSettings:
+    given = {"c": 1.0, "svm_c": 1.0, "support_views": 5, "view_seed": 0}
+    return classifier_settings([name], normalize=normalize, **given)[name]
 
 
 def blobs(n_rows: int, spread: float = 1.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -31,7 +35,7 @@ def naive(name: str, support: np.ndarray, labels: np.ndarray, query: np.ndarray)
     """Classify the queries (Q, D) of one episode by the definition, one distance or angle at a time."""
     if name == "svm":
         return SVC(kernel="linear", C=1.0).fit(support, labels).predict(query).tolist()
-    if name == "lr":
+    if name == "logistic-regression":
         weights, intercepts = fit_logistic_regression(support, labels)
         return [int(np.argmax(weights @ q + intercepts)) for q in query]
     if name == "nearest-neighbour":
@@ -46,7 +50,7 @@ def naive(name: str, support: np.ndarray, labels: np.ndarray, query: np.ndarray)
 
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("n_rows", [1, 5])
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", registry.names())
 def test_predictions_are_those_of_a_naive_classifier(name: str, n_rows: int, normalize: bool) -> None:
     support, labels, query, _ = blobs(n_rows)
     support, query = prepare_features(support, normalize), prepare_features(query, normalize)
@@ -56,14 +60,14 @@ def test_predictions_are_those_of_a_naive_classifier(name: str, n_rows: int, nor
     assert found.tolist() == expected
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", registry.names())
 def test_separable_classes_are_told_apart(name: str) -> None:
     support, labels, query, truth = blobs(3, spread=0.1)
     found = predict(config(name), prepare_features(support, True), labels, prepare_features(query, True))
     assert (found == truth).all()
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", registry.names())
 def test_permuting_the_classes_permutes_the_predictions(name: str) -> None:
     support, labels, query, _ = blobs(5)
     support, query = prepare_features(support, True), prepare_features(query, True)
@@ -74,7 +78,7 @@ def test_permuting_the_classes_permutes_the_predictions(name: str) -> None:
     assert (found == expected).float().mean() >= (0.95 if name == "svm" else 1.0)
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", registry.names())
 def test_the_order_of_the_support_rows_decides_nothing(name: str) -> None:
     support, labels, query, _ = blobs(5)
     support, query = prepare_features(support, True), prepare_features(query, True)
@@ -104,22 +108,31 @@ def test_features_are_made_unit_length_in_float64_and_zero_stays_zero() -> None:
 
 def test_only_classifiers_that_are_fitted_have_a_penalty_and_only_views_a_seed() -> None:
     given = {"c": 2.0, "svm_c": 0.5, "normalize": True, "view_seed": 3}
-    configs = classifier_configs(CLASSIFIERS, support_views=5, **given)
+    configs = classifier_settings(registry.names(), support_views=5, **given)
     assert {name: config.c for name, config in configs.items()} == {
-        "lr": 2.0, "nearest-neighbour": None, "prototype": None, "cosine": None, "svm": 0.5,
+        "logistic-regression": 2.0, "nearest-neighbour": None, "prototype": None, "cosine": None, "svm": 0.5,
     }  # fmt: skip
-    assert configs["lr"].view_seed == 3
-    assert classifier_configs(("lr",), support_views=0, **given)["lr"].view_seed == 0
+    assert configs["logistic-regression"].view_seed == 3
+    assert classifier_settings(("lr",), support_views=0, **given)["logistic-regression"].view_seed == 0
 
 
 @pytest.mark.parametrize(
     ("wrong", "expected"),
     [
-        ({"classifier": "maml", "c": None}, "classifier is 'maml'; expected one of lr, nearest"),
-        ({"classifier": "lr", "c": 0.0}, "c of lr is 0.0; expected a positive number"),
+        ({"classifier": "lr", "c": 0.0}, "c is 0.0; expected a positive number"),
         ({"classifier": "lr", "c": 1.0, "support_views": -1}, "support_views is -1"),
     ],
 )
 def test_wrong_settings_are_refused(wrong: dict, expected: str) -> None:
     with pytest.raises(InputError, match=expected):
-        ClassifierConfig(**wrong)
+        ClassifierSettings(**wrong)
+
+
+def test_settings_of_no_classifier_are_refused() -> None:
+    with pytest.raises(InputError, match="classifier is 'maml'; expected one of lr, nearest"):
+        registry.classifier_of(ClassifierSettings(classifier="maml", c=None))
+
+
+def test_rows_keep_the_hashes_that_they_had_under_the_former_name() -> None:
+    config = classifier_settings(["lr"], c=1.0, svm_c=1.0, normalize=True, support_views=5, view_seed=0)
+    assert {name: stable_hash(each) for name, each in config.items()} == {"logistic-regression": "210d74561e1d4e6b"}

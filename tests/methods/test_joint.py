@@ -7,18 +7,20 @@ import pytest
 import torch
 
 from rayfs.engine.row_input import RowInput
-from rayfs.methods.configs import FrozenConfig, LabelHallucConfig, SupportOnlyConfig
 from rayfs.methods.joint import MEAN_IMAGES, joint_rows, recognise_jointly
+from rayfs.methods.label_halluc import LabelHallucSettings
+from rayfs.methods.logistic_regression import LogisticRegressionSettings
 from rayfs.methods.method import Task
 from rayfs.methods.registry import create_method
+from rayfs.methods.support_only import SupportOnlySettings
 from rayfs.randomness import EpisodeRandomness
 
 RANDOMNESS = EpisodeRandomness(seed=3, index=11)
 FINETUNING = {"steps": 2, "support_views": 1, "step_views": 1, "head_init": "logistic-regression"}
 CONFIGS = {
-    "lr": FrozenConfig(support_views=2, joint_queries=30),
-    "support-only": SupportOnlyConfig(**FINETUNING, joint_queries=30),
-    "label-halluc": LabelHallucConfig(**FINETUNING, base_batch=10, joint_queries=30),
+    "lr": LogisticRegressionSettings(support_views=2, joint_queries=30),
+    "support-only": SupportOnlySettings(**FINETUNING, joint_queries=30),
+    "label-halluc": LabelHallucSettings(**FINETUNING, base_batch=10, joint_queries=30),
 }
 
 
@@ -88,7 +90,7 @@ def test_rows_set_aside_are_not_finetuned_on(world, task, monkeypatch):
         seen.update(rows.tolist())
         load(images, rows)
 
-    monkeypatch.setattr("rayfs.methods.finetuning.recognise_jointly", lambda *arguments: None)
+    monkeypatch.setattr("rayfs.methods.finetuning.loop.recognise_jointly", lambda *arguments: None)
     monkeypatch.setattr(RowInput, "load", spy)
     config = replace(CONFIGS["label-halluc"], steps=40)
     create_method(config).solve(task, world, RANDOMNESS)

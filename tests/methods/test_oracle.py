@@ -17,9 +17,9 @@ from torch import Tensor
 from rayfs.backbones import regularisation
 from rayfs.backbones.conv4 import Conv4
 from rayfs.backbones.resnet12 import ResNet12
-from rayfs.methods.configs import CONFIGS, FinetuneConfig
+from rayfs.methods import registry
+from rayfs.methods.finetuning.settings import FinetuneSettings
 from rayfs.methods.method import Solution, Task, World
-from rayfs.methods.recipes import field_names
 from rayfs.randomness import EpisodeRandomness, torch_generator
 
 RANDOMNESS = EpisodeRandomness(seed=5, index=2)
@@ -121,9 +121,10 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def make_config(method: str = "label-halluc", **changes: Any) -> FinetuneConfig:
+def make_config(method: str = "label-halluc", **changes: Any) -> FinetuneSettings:
     settings = {"steps": 5, "support_views": 3, "step_views": 2, "base_batch": 7, **changes}
-    return CONFIGS[method](**{name: value for name, value in settings.items() if name in field_names(method)})
+    known = registry.find(method)
+    return known.settings(**{name: value for name, value in settings.items() if name in known.setting_names})
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +161,7 @@ def test_finetuning_equals_the_oracle(case, worlds, task, monkeypatch):
     assert solution.steps == config.steps or config.early_stop
 
 
-def assert_same_run(found: Trace, expected: Trace, config: FinetuneConfig) -> None:
+def assert_same_run(found: Trace, expected: Trace, config: FinetuneSettings) -> None:
     assert found.base_rows == expected.base_rows
     for given, wanted in zip(found.pseudo_logits, expected.pseudo_logits, strict=True):
         assert_close(given, wanted, atol=1e-4)

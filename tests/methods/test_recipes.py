@@ -5,19 +5,15 @@ from typing import Any
 
 import pytest
 
-from rayfs.methods.configs import BASELINE, CONFIGS, FinetuneConfig, MethodConfig
-from rayfs.methods.recipes import (
-    BENCHMARK_RECIPES,
-    RECIPES,
-    default_protocol,
-    method_configs,
-    released_steps,
-    released_support_views,
-    resolve,
-)
-from rayfs.methods.registry import create_method
+from rayfs.methods import registry
+from rayfs.methods.definition import MethodSettings
+from rayfs.methods.finetuning.recipe import BENCHMARK_RECIPES, RECIPES, released_steps
+from rayfs.methods.finetuning.settings import FinetuneSettings
+from rayfs.methods.recipe import default_protocol, released_support_views
+from rayfs.methods.registry import BASELINE, create_method
+from rayfs.methods.variants import method_settings, resolve
 
-FINETUNING = [name for name, config in CONFIGS.items() if issubclass(config, FinetuneConfig)]
+FINETUNING = [method.name for method in registry.METHODS if issubclass(method.settings, FinetuneSettings)]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +70,7 @@ def test_released_steps_are_whole_batches_of_125(n_base, epochs, steps):
 @pytest.mark.parametrize(("n_shot", "views"), [(1, 25), (2, 12), (5, 5), (9, 3), (10, 1), (20, 1)])
 def test_released_support_views(n_shot, views):
     assert released_support_views(n_shot) == views
-    assert all(resolve(name, "cifar-fs", 5, n_shot, {}).support_views == views for name in CONFIGS)
+    assert all(resolve(name, "cifar-fs", 5, n_shot, {}).support_views == views for name in registry.names())
 
 
 @pytest.mark.parametrize("name", [name for name in FINETUNING if name != "support-only"])
@@ -108,23 +104,23 @@ def test_protocol_of_an_unknown_benchmark_is_the_literatures():
 
 
 def test_each_config_has_its_method_and_the_baseline_comes_first():
-    assert next(iter(CONFIGS)) == BASELINE == "lr"
+    assert registry.names()[0] == BASELINE == "logistic-regression"
     kinds = set()
-    for name in CONFIGS:
+    for name in registry.names():
         config = resolve(name, "cifar-fs", 5, 5, {})
         method = create_method(config)
-        assert type(config) is CONFIGS[name] and method.config is config
+        assert type(config) is registry.find(name).settings and method.config is config
         kinds.add(type(method))
-    assert len(kinds) == len(CONFIGS) == 7
+    assert len(kinds) == len(registry.names()) == 7
 
 
-def configs(*specs: str, benchmark: str = "cifar-fs", **given: Any) -> dict[str, MethodConfig]:
-    return method_configs(specs, benchmark, 5, 5, given)
+def configs(*specs: str, benchmark: str = "cifar-fs", **given: Any) -> dict[str, MethodSettings]:
+    return method_settings(specs, benchmark, 5, 5, given)
 
 
 def test_plain_methods_have_their_released_settings_under_their_names_in_the_order_asked_for():
     found = configs("label-halluc", "lr", "assoalign")
-    assert list(found) == ["label-halluc", "lr", "assoalign"]
+    assert list(found) == ["label-halluc", "logistic-regression", "assoalign"]
     assert found == {name: resolve(name, "cifar-fs", 5, 5, {}) for name in found}
 
 
@@ -152,7 +148,7 @@ def test_omniglot_has_settings_of_its_own_for_methods_that_have_such_settings():
 )
 def test_variant_goes_before_flag_before_recipe_before_benchmark(benchmark, recipe, given, spec, steps, monkeypatch):
     monkeypatch.setitem(RECIPES, "hasty", {"steps": 11})
-    assert method_configs([spec], benchmark, 5, 5, given, recipe)[spec].steps == steps
+    assert method_settings([spec], benchmark, 5, 5, given, recipe)[spec].steps == steps
 
 
 @pytest.mark.parametrize("benchmark", ["cifar-fs", "fc100", "folder"])
@@ -168,14 +164,14 @@ def test_what_goes_first_leaves_the_other_settings_as_they_were(monkeypatch):
     monkeypatch.setitem(RECIPES, "hasty", {"steps": 11, "momentum": 0.5, "lr": 0.3})
     monkeypatch.setitem(BENCHMARK_RECIPES, "pictures", {"steps": 9, "momentum": 0.1, "lr": 0.2, "c": 7.0})
     spec = "label-halluc:steps=33"
-    config = method_configs([spec], "pictures", 5, 5, {"momentum": 0.7}, "hasty")[spec]
+    config = method_settings([spec], "pictures", 5, 5, {"momentum": 0.7}, "hasty")[spec]
     assert (config.steps, config.momentum, config.lr, config.c) == (33, 0.7, 0.3, 7.0)
 
 
 def test_a_flag_reaches_every_method_that_has_the_setting_and_no_other():
     found = configs("lr", "label-halluc", "support-only", lr=0.5)
     assert found["label-halluc"].lr == found["support-only"].lr == 0.5
-    assert found["lr"] == resolve("lr", "cifar-fs", 5, 5, {})
+    assert found["logistic-regression"] == resolve("lr", "cifar-fs", 5, 5, {})
 
 
 def test_a_variant_stands_beside_its_method_and_only_it_has_the_setting():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rayfs.methods.base_rows import RowSampler
+from rayfs.methods.finetuning.base_rows import RowSampler
 from rayfs.randomness import torch_generator
 
 

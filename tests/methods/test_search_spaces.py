@@ -1,18 +1,12 @@
 """Spaces, points of them as a pure function, and the methods that points become."""
 
 import math
-from dataclasses import fields
 
 import pytest
 
 from rayfs.errors import InputError
-from rayfs.methods.configs import CONFIGS
-from rayfs.methods.recipes import method_configs, parse_variant
+from rayfs.methods import registry
 from rayfs.methods.search_spaces import (
-    SPACES,
-    TUNED,
-    Choice,
-    Range,
     Variants,
     chosen_spaces,
     grid_settings,
@@ -21,6 +15,8 @@ from rayfs.methods.search_spaces import (
     random_settings,
     rounded,
 )
+from rayfs.methods.spaces import Choice, Range
+from rayfs.methods.variants import method_settings, parse_variant
 
 CIFAR = Variants(method="label-halluc", benchmark="cifar-fs", n_way=5, n_shot=5, recipe="fast")
 
@@ -77,14 +73,14 @@ def test_a_grid_of_few_integers_has_each_once():
     assert Range(low=1, high=3, integer=True).grid(5) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("method", list(SPACES))
-def test_both_ends_of_every_space_are_settings_that_the_method_can_have(method):
-    variants = Variants(method=method, benchmark="cifar-fs", n_way=5, n_shot=5)
-    known = {field.name for field in fields(CONFIGS[method])}
-    assert set(TUNED[method]) <= SPACES[method].keys() <= known
-    for name, space in SPACES[method].items():
+@pytest.mark.parametrize("name", registry.names())
+def test_both_ends_of_every_space_are_settings_that_the_method_can_have(name):
+    variants = Variants(method=name, benchmark="cifar-fs", n_way=5, n_shot=5)
+    method = registry.find(name)
+    assert method.tuned and set(method.tuned) <= method.search_space.keys() <= method.setting_names
+    for setting, space in method.search_space.items():
         for value in space.grid(2):
-            assert getattr(variants._resolve({name: value}), name) == value
+            assert getattr(variants._resolve({setting: value}), setting) == value
 
 
 def test_the_name_of_a_trial_is_a_variant_that_the_main_job_takes():
@@ -92,7 +88,7 @@ def test_the_name_of_a_trial_is_a_variant_that_the_main_job_takes():
     name, config = CIFAR.of(settings)
     assert name == "label-halluc:lr=0.03,steps=60,temperature=2.5"
     assert parse_variant(name) == ("label-halluc", settings)
-    assert method_configs(["lr", name], "cifar-fs", 5, 5, {}, "fast")[name] == config
+    assert method_settings(["lr", name], "cifar-fs", 5, 5, {}, "fast")[name] == config
 
 
 def test_equal_configurations_have_equal_names():
@@ -171,5 +167,5 @@ def test_spaces_that_contradict_the_search_are_refused(tune, widened, message):
 
 def test_a_space_that_only_a_flag_names_joins_the_usual_ones():
     spaces = chosen_spaces("label-halluc", (), ("base-fraction=0.1:1",))
-    assert list(spaces) == [*TUNED["label-halluc"], "base_fraction"]
+    assert list(spaces) == [*registry.find("label-halluc").tuned, "base_fraction"]
     assert list(chosen_spaces("label-halluc", ("lr", "head-lr"), ())) == ["lr", "head_lr"]

@@ -8,8 +8,8 @@ from rayfs.backbones.conv4 import Conv4
 from rayfs.backbones.regularisation import DropBlock, Dropout
 from rayfs.backbones.resnet12 import ResNet12
 from rayfs.engine.distillation import distillation_loss
-from rayfs.methods.configs import LabelHallucConfig
-from rayfs.methods.finetuning import Batch, make_network, make_optimizer, running_statistics_kept, step
+from rayfs.methods.finetuning.loop import Batch, make_network, make_optimizer, running_statistics_kept, step
+from rayfs.methods.label_halluc import LabelHallucSettings
 from rayfs.methods.method import Task
 from rayfs.randomness import EpisodeRandomness, torch_generator
 
@@ -25,8 +25,8 @@ def base_loss(batch: Batch, features: torch.Tensor, head: nn.Module) -> torch.Te
     return distillation_loss(head(features), torch.zeros(6, 2), 4.0)
 
 
-def make_config(**changes) -> LabelHallucConfig:
-    return LabelHallucConfig(**{"steps": 1, "support_views": 1, "step_views": 1, "base_batch": 6, **changes})
+def make_config(**changes) -> LabelHallucSettings:
+    return LabelHallucSettings(**{"steps": 1, "support_views": 1, "step_views": 1, "base_batch": 6, **changes})
 
 
 @pytest.fixture

@@ -5,19 +5,21 @@ from typing import Any
 import pytest
 
 from rayfs.errors import InputError
-from rayfs.methods.configs import CONFIGS, MethodConfig
-from rayfs.methods.recipes import field_names, method_configs, parse_variant
+from rayfs.methods import registry
+from rayfs.methods.definition import MethodSettings
+from rayfs.methods.variants import method_settings, parse_variant
 
 
-def configs(*specs: str, **given: Any) -> dict[str, MethodConfig]:
-    return method_configs(specs, "cifar-fs", 5, 5, given)
+def configs(*specs: str, **given: Any) -> dict[str, MethodSettings]:
+    return method_settings(specs, "cifar-fs", 5, 5, given)
 
 
 @pytest.mark.parametrize(
     ("spec", "name", "own"),
     [
-        ("lr", "lr", {}),
-        ("lr:c=2", "lr", {"c": 2.0}),
+        ("logistic-regression", "logistic-regression", {}),
+        ("lr", "logistic-regression", {}),
+        ("lr:c=2", "logistic-regression", {"c": 2.0}),
         ("label-halluc:base-gradient=head,steps=100", "label-halluc", {"base_gradient": "head", "steps": 100}),
         ("label-halluc:base_gradient=head", "label-halluc", {"base_gradient": "head"}),
         ("label-halluc: steps = 100 , lr=1e-3", "label-halluc", {"steps": 100, "lr": 0.001}),
@@ -38,13 +40,16 @@ def test_a_variant_is_a_method_and_settings_of_their_own_types(spec, name, own):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("maml", r"--methods maml: there is no method 'maml'; expected some of lr, nearest-prototype, support-only, "),
+        (
+            "maml",
+            r"--methods maml: there is no method 'maml'; expected some of logistic-regression, nearest-prototype, ",
+        ),
         ("Label-Halluc:steps=3", "there is no method 'Label-Halluc'"),
         ("", "there is no method ''"),
         (":steps=3", "there is no method ''"),
         (
             "lr:steps=3",
-            "'steps=3' is not a setting of lr; expected NAME=VALUE of c, joint-queries, support-views$",
+            "'steps=3' is not a setting of logistic-regression; expected NAME=VALUE of c, joint-queries, sup",
         ),
         ("support-only:base-batch=3", "'base-batch=3' is not a setting of support-only; expected NAME=VALUE of c, "),
         ("assoalign:base-subset=related", "'base-subset=related' is not a setting of assoalign"),
@@ -90,8 +95,11 @@ def test_impossible_values_of_a_variant_are_refused(spec, message):
 @pytest.mark.parametrize(
     ("specs", "message"),
     [
-        ((), "--methods is ''; expected some of lr, nearest-prototype, .*, each once"),
-        (("lr", "label-halluc", "lr"), "--methods is 'lr label-halluc lr'; expected some of lr, .*, each once"),
+        ((), "--methods is ''; expected some of logistic-regression, nearest-prototype, .*, each once"),
+        (
+            ("lr", "label-halluc", "lr"),
+            "--methods is 'lr label-halluc lr'; expected some of logistic-regression, .*, each once",
+        ),
         (("lr:c=2", "lr:c=2"), "--methods is 'lr:c=2 lr:c=2'; .* each once"),
     ],
 )
@@ -103,7 +111,7 @@ def test_each_method_is_asked_for_once(specs, message):
 @pytest.mark.parametrize(
     ("spec", "given"),
     [
-        ("lr:c=1", {}),
+        ("logistic-regression:c=1", {}),
         ("label-halluc:steps=307", {}),
         ("label-halluc:steps=307,base-gradient=both", {}),
         ("label-halluc:steps=20", {"steps": 20}),
@@ -125,7 +133,10 @@ def test_a_variant_that_changes_one_thing_may_say_others_that_it_does_not_change
 @pytest.mark.parametrize(
     ("specs", "message"),
     [
-        (("lr:c=2", "lr:c=2.0"), "^--methods: lr:c=2.0 has the settings of lr:c=2; each once$"),
+        (
+            ("lr:c=2", "lr:c=2.0"),
+            "^--methods: logistic-regression:c=2.0 has the settings of logistic-regression:c=2; each once$",
+        ),
         (
             ("label-halluc:steps=5,lr=0.5", "lr", "label-halluc:lr=0.5,steps=5"),
             "^--methods: label-halluc:lr=0.5,steps=5 has the settings of label-halluc:steps=5,lr=0.5; each once$",
@@ -148,13 +159,13 @@ def test_methods_of_equal_fields_are_not_equal_methods():
         (
             ("lr",), {"steps": 3},
             "^--steps changes nothing: it is a setting of support-only, hard-label, label-halluc, assoalign, "
-            "feature-distill, and --methods is 'lr'; drop the flag or add such a method$",
+            "feature-distill, and --methods is 'logistic-regression'; drop the flag or add such a method$",
         ),
         (
             ("lr", "label-halluc:steps=3"), {"arc_scale": 3.0},
-            "^--arc-scale changes nothing: it is a setting of assoalign, and --methods is 'lr label-halluc'; drop",
+            "^--arc-scale changes nothing: it is a setting of assoalign, and --methods is 'logistic-regression lab",
         ),
-        (("nearest-prototype",), {"c": 3.0}, "^--c changes nothing: it is a setting of lr, support-only"),
+        (("nearest-prototype",), {"c": 3.0}, "^--c changes nothing: it is a setting of logistic-regression, supp"),
         (("support-only",), {"base_batch": 3}, "^--base-batch changes nothing: it is a setting of hard-label, "),
     ],
 )  # fmt: skip
@@ -214,8 +225,8 @@ def test_a_term_may_be_switched_off_by_itself(spec):
     assert list(configs(spec)) == [spec]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", registry.names())
 def test_field_names_are_those_of_the_settings(name):
-    names = field_names(name)
-    assert "support_views" in names and ("steps" in names) == (name not in ("lr", "nearest-prototype"))
+    names = registry.find(name).setting_names
+    assert "support_views" in names and ("steps" in names) == (name not in ("logistic-regression", "nearest-prototype"))
     assert ("base_batch" in names) == (name in ("hard-label", "label-halluc", "assoalign", "feature-distill"))

@@ -14,8 +14,8 @@ from rayfs.backbones.resnet12 import ResNet12
 from rayfs.datasets.augmentation import Augmentation
 from rayfs.engine.stages import STAGES, StageClock, timed_by
 from rayfs.errors import InputError
-from rayfs.methods.configs import LabelHallucConfig
-from rayfs.methods.label_halluc import LabelHallucination
+from rayfs.methods.label_halluc import LabelHallucSettings
+from rayfs.methods.label_halluc.solve import LabelHallucination
 from rayfs.performance.reference.agreement import compare_steps
 from rayfs.performance.reference.backbone import PlainDropBlock, plain_copy
 from rayfs.performance.reference.flops import forward_flops, step_flops
@@ -25,7 +25,7 @@ from rayfs.randomness import EpisodeRandomness, torch_generator
 
 CPU = torch.device("cpu")
 RANDOMNESS = EpisodeRandomness(seed=7, index=1)
-CONFIG = LabelHallucConfig(steps=6, support_views=3, step_views=2, base_batch=16)
+CONFIG = LabelHallucSettings(steps=6, support_views=3, step_views=2, base_batch=16)
 
 
 def resnet12() -> ResNet12:

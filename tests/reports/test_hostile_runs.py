@@ -30,7 +30,7 @@ from rayfs.statistics.compared_run import read_run
 MakeRow = Callable[..., Row]
 IDENTITY = {"benchmark": "omniglot", "protocol": {"n_way": 5, "seed": 0}}
 SESSION = {"command": ["python", "job.py"], "versions": {"rayfs": "0.1"}}
-METHODS: dict[str, dict[str, Any]] = {"lr": {"c": 1.0}}
+METHODS: dict[str, dict[str, Any]] = {"logistic-regression": {"c": 1.0}}
 
 
 def open_run(folder: Path) -> RunDirectory:
@@ -89,8 +89,14 @@ MANIFESTS = {
     "format": (changed(format="1"), f"is damaged: format is '1', expected an integer{RESTORE}"),
     "format true": (changed(format=True), f"is damaged: format is True, expected an integer{RESTORE}"),
     "identity": (changed(identity=[]), f"is damaged: identity is [], expected an object{RESTORE}"),
-    "methods": (changed(methods=["lr"]), f"is damaged: methods is ['lr'], expected an object{RESTORE}"),
-    "method": (changed(methods={"lr": 1}), f"is damaged: methods.lr is 1, expected an object{RESTORE}"),
+    "methods": (
+        changed(methods=["logistic-regression"]),
+        f"is damaged: methods is ['logistic-regression'], expected an object{RESTORE}",
+    ),
+    "method": (
+        changed(methods={"logistic-regression": 1}),
+        f"is damaged: methods.logistic-regression is 1, expected an object{RESTORE}",
+    ),
     "sessions": (changed(sessions={}), f"is damaged: sessions is {{}}, expected a list{RESTORE}"),
     "session": (changed(sessions=["x"]), f"is damaged: sessions.0 is 'x', expected an object{RESTORE}"),
     "command": (
@@ -245,7 +251,7 @@ def test_a_part_with_other_columns_or_types_is_refused(run: Path, table: pa.Tabl
     [
         (
             {"episode": 0, "episode_hash": "other"},
-            "episode 0 of method 'lr' has the episode hash 'other' here and 'hash-0'",
+            "episode 0 of method 'logistic-regression' has the episode hash 'other' here and 'hash-0'",
         ),
         (
             {"episode": 0, "method": "cosine", "episode_hash": "other"},
@@ -253,7 +259,8 @@ def test_a_part_with_other_columns_or_types_is_refused(run: Path, table: pa.Tabl
         ),
         (
             {"episode": 9, "config_hash": "other"},
-            "episode 9 of method 'lr' has the config hash 'other' here and 'config-lr'",
+            "episode 9 of method 'logistic-regression' has the config hash 'other' here and "
+            "'config-logistic-regression'",
         ),
     ],
 )
@@ -279,8 +286,8 @@ def test_answers_that_are_no_labels_of_the_episode_are_refused(
         with pytest.raises(InputError) as refusal:
             read()
         assert str(refusal.value) == (
-            f"{run}: the row of episode 9, method 'lr' has the label {odd}, but its episodes are 5-way (0 to 4); the "
-            "row is of another run: remove the part that holds it"
+            f"{run}: the row of episode 9, method 'logistic-regression' has the label {odd}, but its episodes are "
+            "5-way (0 to 4); the row is of another run: remove the part that holds it"
         )
 
 
@@ -298,7 +305,7 @@ def episodes_of(protocol: Any, fingerprint: str, episodes: Any) -> bytes:
 
 def test_row_ids_of_another_run_are_no_reason_to_give_no_report(table: ImageTable, tmp_path: Path) -> None:
     drawn = draw(table, 2)
-    run = write_run(tmp_path / "run", table, drawn, answers(drawn, "lr", [1, 2]))
+    run = write_run(tmp_path / "run", table, drawn, answers(drawn, "logistic-regression", [1, 2]))
     foreign = {
         f"episodes.parquet is of another run: its images abc, here {table.fingerprint}": ("abc", PROTOCOL),
     }
@@ -313,7 +320,7 @@ def test_row_ids_of_another_run_are_no_reason_to_give_no_report(table: ImageTabl
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b"[" * 100_000, b'{"baseline": {"a": 1}}', b"\xff"])
 def test_a_damaged_summary_is_not_needed(run: Path, content: bytes) -> None:
     (run / "summary.json").write_bytes(content)
-    assert read_run(str(run)).baseline == "lr"
+    assert read_run(str(run)).baseline == "logistic-regression"
 
 
 # Damage

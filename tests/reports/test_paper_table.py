@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rayfs.errors import InputError
-from rayfs.methods.recipes import method_configs
+from rayfs.methods.variants import method_settings
 from rayfs.reports.paper_table import Ours, difference_interval, gain_verdict, paper_cells, published_gain
 from rayfs.reports.published.label_halluc import FROZEN, TABLES, Cell, published_table
 from rayfs.reports.result_cells import NONE
@@ -28,7 +28,7 @@ def test_every_method_of_every_table_is_one_that_can_be_run():
     for table in TABLES.values():
         specs = dict.fromkeys(row.method for row in table.rows if row.method)
         for n_shot in (1, 5):
-            assert list(method_configs(list(specs), "cifar-fs", table.n_way, n_shot, {})) == list(specs)
+            assert list(method_settings(list(specs), "cifar-fs", table.n_way, n_shot, {})) == list(specs)
 
 
 def test_every_embedding_has_its_frozen_row_so_that_gains_are_defined():

@@ -38,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, novel: ImageTable, base: Image
     """Six episodes of a baseline and of a method that hallucinates labels: two base images for each class."""
     episodes = draw(novel, 6)
     top = {"top_base_rows": [0, 21, 42, 63, 5, 6], "top_base_probabilities": [0.9, 0.8, 0.7, 0.6, 0.55, 0.25]}
-    rows = answers(episodes, "lr", LR_WRONG) + answers(episodes, "label-halluc", HALLUC_WRONG, **top)
+    rows = answers(episodes, "logistic-regression", LR_WRONG) + answers(episodes, "label-halluc", HALLUC_WRONG, **top)
     return write_run(tmp_path_factory.mktemp("runs") / "run", novel, episodes, rows, base=base)
 
 
@@ -126,12 +126,12 @@ def test_figures_of_every_kind_are_drawn_once(html: str) -> None:
     labels = re.findall(r'<svg viewBox="[^"]*" role="img" aria-label="([^"]*)"', html)
     assert labels == [
         "Histogram of the accuracies of each method",
-        "Accuracy of label-halluc against lr, episode by episode",
+        "Accuracy of label-halluc against logistic-regression, episode by episode",
         "Running mean of the accuracy with its 95% interval",
         "Running mean of the gain over the baseline with its 95% interval",
         "Seconds per episode of each method",
         "Accuracy of each class",
-        "Confusion matrix of lr",
+        "Confusion matrix of logistic-regression",
         "Confusion matrix of label-halluc",
     ]
 
@@ -141,7 +141,7 @@ def test_queries_are_marked_right_or_wrong_by_more_than_colour(html: str) -> Non
     assert worst.count('<span class="image wrong">') == 3 and worst.count('<span class="image right">') == 9
     assert worst.count('<em class="no">✗&thinsp;2</em>') == 4, "three wrong answers of the method, one of the baseline"
     assert worst.count('<em class="yes">✓</em>') == 20
-    assert "label-halluc 75.0%, lr 91.7%: −16.7 points" in worst
+    assert "label-halluc 75.0%, logistic-regression 91.7%: −16.7 points" in worst
     assert "label-halluc: wrong, taken for 2 Latin" in worst
 
 
@@ -189,7 +189,9 @@ def test_without_the_base_table_the_episodes_are_still_shown(
 
 def test_a_run_without_row_ids_says_so_and_has_the_rest(novel: ImageTable, cache: Path, tmp_path: Path) -> None:
     episodes = draw(novel, 3)
-    run = write_run(tmp_path / "run", novel, episodes, answers(episodes, "lr", [0, 1, 2]), keep_episodes=False)
+    run = write_run(
+        tmp_path / "run", novel, episodes, answers(episodes, "logistic-regression", [0, 1, 2]), keep_episodes=False
+    )
     bare = page(run, cache)
     assert "the run has no episodes.parquet" in bare and "Seconds per episode" in bare
     (tmp_path / "run" / "episodes.parquet").write_bytes(b"damaged")
@@ -198,7 +200,7 @@ def test_a_run_without_row_ids_says_so_and_has_the_rest(novel: ImageTable, cache
 
 def test_episodes_that_the_manifest_does_not_hold_are_counted(novel: ImageTable, cache: Path, tmp_path: Path) -> None:
     episodes = draw(novel, 4)
-    run = write_run(tmp_path / "run", novel, episodes[:3], answers(episodes, "lr", [0, 1, 2, 3]))
+    run = write_run(tmp_path / "run", novel, episodes[:3], answers(episodes, "logistic-regression", [0, 1, 2, 3]))
     assert "1 rows are of episodes that episodes.parquet does not hold" in page(run, cache)
 
 
@@ -210,10 +212,13 @@ def test_failed_episodes_are_listed_with_the_end_of_their_traceback(
 ) -> None:
     episodes = draw(novel, 3)
     traceback = "Traceback:\n" + "\n".join(f"line {i}" for i in range(30)) + "\nValueError: <poisoned>"
-    rows = [*answers(episodes[:2], "lr", [0, 1]), failed(episodes[2], "lr", traceback)]
+    rows = [
+        *answers(episodes[:2], "logistic-regression", [0, 1]),
+        failed(episodes[2], "logistic-regression", traceback),
+    ]
     html = page(write_run(tmp_path / "run", novel, episodes, rows), cache)
     assert "1 row failed and count in no figure" in html
-    assert "Episode 2, lr: failed, attempt 3" in html
+    assert "Episode 2, logistic-regression: failed, attempt 3" in html
     assert "line 29\nValueError: &lt;poisoned&gt;</pre>" in html and "line 18\n" not in html and "line 19\n" in html
 
 
@@ -221,13 +226,15 @@ def test_a_run_of_the_baseline_alone_shows_its_best_median_and_worst_episodes(
     novel: ImageTable, cache: Path, tmp_path: Path
 ) -> None:
     episodes = draw(novel, 3)
-    html = page(write_run(tmp_path / "run", novel, episodes, answers(episodes, "lr", [1, 0, 4])), cache)
+    html = page(
+        write_run(tmp_path / "run", novel, episodes, answers(episodes, "logistic-regression", [1, 0, 4])), cache
+    )
     assert re.findall(r"<h3>([^<]*)<", html) == [
         "Highest accuracy: episode 1",
         "Median accuracy: episode 0",
         "Lowest accuracy: episode 2",
     ]
-    assert 'aria-label="Accuracy of lr against' not in html and "Mean gain over" not in html
+    assert 'aria-label="Accuracy of logistic-regression against' not in html and "Mean gain over" not in html
 
 
 def test_a_run_without_a_baseline_has_no_gains(novel: ImageTable, cache: Path, tmp_path: Path) -> None:
@@ -240,7 +247,7 @@ def test_a_run_without_a_baseline_has_no_gains(novel: ImageTable, cache: Path, t
 
 def test_one_episode_is_enough(novel: ImageTable, cache: Path, tmp_path: Path) -> None:
     episodes = draw(novel, 1)
-    rows = answers(episodes, "lr", [1]) + answers(episodes, "label-halluc", [0])
+    rows = answers(episodes, "logistic-regression", [1]) + answers(episodes, "label-halluc", [0])
     html = page(write_run(tmp_path / "run", novel, episodes, rows), cache)
     assert html.count("<h3>") == 1 and "Running mean" not in html and "Histogram of the accuracies" in html
 
@@ -250,7 +257,9 @@ def test_a_run_without_a_finished_episode_has_a_report(
     n_failed: int, novel: ImageTable, cache: Path, tmp_path: Path
 ) -> None:
     episodes = draw(novel, 2)
-    run = write_run(tmp_path / "run", novel, episodes, [failed(e, "lr", "boom") for e in episodes[:n_failed]])
+    run = write_run(
+        tmp_path / "run", novel, episodes, [failed(e, "logistic-regression", "boom") for e in episodes[:n_failed]]
+    )
     html = page(run, cache)
     assert "No episode of this run is finished" in html and ("Failed episodes" in html) == bool(n_failed)
 
@@ -277,7 +286,7 @@ def hostile(tmp_path: Path) -> ImageTable:
 def test_texts_from_outside_stay_texts(hostile: ImageTable, tmp_path: Path) -> None:
     episodes = draw(hostile, 4)
     method = "label-halluc:<img src=x onerror=alert(1)>|$_&"
-    rows = answers(episodes, "lr", [0, 1, 2, 3])
+    rows = answers(episodes, "logistic-regression", [0, 1, 2, 3])
     rows += [*answers(episodes[:3], method, [3, 2, 1]), failed(episodes[3], method, HOSTILE)]
     location = tmp_path / "<i>runs</i>"
     run = write_run(location, hostile, episodes, rows, identity={"benchmark": HOSTILE})
@@ -294,7 +303,7 @@ def test_texts_from_outside_stay_texts(hostile: ImageTable, tmp_path: Path) -> N
 
 def test_passwords_of_a_location_are_not_in_the_report(novel: ImageTable, cache: Path, tmp_path: Path) -> None:
     episodes = draw(novel, 2)
-    run = write_run(tmp_path / "run", novel, episodes, answers(episodes, "lr", [0, 1]))
+    run = write_run(tmp_path / "run", novel, episodes, answers(episodes, "logistic-regression", [0, 1]))
     session = {"command": ["python", "job.py", "--out", "s3://key:secret@bucket/run"]}
     manifest = run.manifest()
     assert manifest is not None

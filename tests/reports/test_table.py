@@ -35,7 +35,7 @@ def test_result_table_is_this_text(summary: dict[str, Any]) -> None:
 
 
 def test_without_a_baseline_the_paired_columns_are_left_out(make_row: MakeRow) -> None:
-    text = result_table(summarise([make_row(0), make_row(1, episode_hash="hash-0")], None, ["lr", "none"]))
+    text = result_table(summarise([make_row(0, "lr"), make_row(1, "lr", episode_hash="hash-0")], None, ["lr", "none"]))
     assert "gain" not in text and "Wilcoxon" not in text
     assert "lr: 2 episodes are only 1 distinct ones." in text
     assert "lr     │      2 (1) │      80.00 │     1.5\n" in text

@@ -12,11 +12,13 @@ from rayfs.runs.episode_log import FIELDS, EpisodeLog
 from rayfs.runs.rows import Row
 
 DONE = Row(
-    episode=3, method="lr", status="ok", accuracy=0.75, predictions=[0, 1, 1, 1], labels=[0, 0, 1, 1], seconds=1.5,
+    episode=3, method="logistic-regression", status="ok", accuracy=0.75, predictions=[0, 1, 1, 1], labels=[0, 0, 1, 1],
+    seconds=1.5,
     episode_hash="e", config_hash="c",
 )  # fmt: skip
 FAILED = Row(
-    episode=4, method="lr", status="failed", attempt=3, error="Traceback ...\nValueError: no\n", episode_hash="e",
+    episode=4, method="logistic-regression", status="failed", attempt=3, error="Traceback ...\nValueError: no\n",
+    episode_hash="e",
     config_hash="c",
 )  # fmt: skip
 

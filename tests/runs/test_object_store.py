@@ -31,7 +31,7 @@ pytest.importorskip("moto.server", reason="the S3 server of these tests is moto:
 MakeRow = Callable[..., Row]
 SECRET = "Tr0ub4dorAndThree"
 IDENTITY = {"benchmark": "omniglot", "protocol": {"n_way": 5, "seed": 0}}
-METHODS: dict[str, dict[str, Any]] = {"lr": {"c": 1.0}, "label-halluc": {}}
+METHODS: dict[str, dict[str, Any]] = {"logistic-regression": {"c": 1.0}, "label-halluc": {}}
 
 WRITER = """
 import sys
@@ -40,7 +40,10 @@ from rayfs.runs.run_directory import RunDirectory
 
 run = RunDirectory(sys.argv[1]).open({"benchmark": "omniglot", "protocol": {"n_way": 5, "seed": 0}}, {}, {})
 for episode in range(2):
-    row = Row(episode=episode, method="lr", status="ok", accuracy=0.5, episode_hash="e", config_hash="config-lr")
+    row = Row(
+        episode=episode, method="logistic-regression", status="ok", accuracy=0.5, episode_hash="e",
+        config_hash="config-logistic-regression",
+    )  # fmt: skip
     run.append([row])
     print("written", flush=True)
 """
@@ -134,7 +137,7 @@ def test_a_run_is_written_read_back_and_resumed_with_missing_episodes_only(serve
         assert run.append([make_row(0), make_row(1, accuracy=None)]) == 2
         run.write_file("report.html", "<html>")
     with open_run(server.location()) as run:
-        assert run.completed() == {(0, "lr")}
+        assert run.completed() == {(0, "logistic-regression")}
         assert run.append([make_row(0), make_row(1, attempt=2)]) == 1
         assert [(row.episode, row.status) for row in run.rows()] == [(0, "ok"), (1, "ok")]
         assert run.read_file("report.html") == b"<html>"
@@ -176,11 +179,13 @@ def test_a_failed_upload_is_named_shows_nothing_and_can_be_repeated(server: Serv
     with open_run(server.location()) as run:
         run.append([make_row(0)])
         server.stopped = is_part_upload
-        with pytest.raises(RowsNotSavedError, match=r"1 rows are .*\(lr: episodes 1\): .*ACCESS_DENIED") as caught:
+        with pytest.raises(
+            RowsNotSavedError, match=r"1 rows are .*\(logistic-regression: episodes 1\): .*ACCESS_DENIED"
+        ) as caught:
             run.append([make_row(1)])
         assert SECRET not in str(caught.value)
         server.open()
-        assert RunDirectory(server.location()).completed() == {(0, "lr")}
+        assert RunDirectory(server.location()).completed() == {(0, "logistic-regression")}
         assert run.append([make_row(1)]) == 1
         assert [row.episode for row in run.rows()] == [0, 1]
 
@@ -246,7 +251,7 @@ def test_a_writer_killed_in_mid_upload_leaves_no_part_and_its_run_goes_on_at_onc
     process.communicate()  # reaps it: a zombie counts as alive
     server.released.set()
     server.open()
-    assert RunDirectory(server.location()).completed() == {(0, "lr")}
+    assert RunDirectory(server.location()).completed() == {(0, "logistic-regression")}
     with pytest.warns(RuntimeWarning, match=rf"took over from a dead driver \(pid {process.pid} on "):
         run = open_run(server.location())
     with run:
@@ -300,7 +305,7 @@ def test_a_lease_of_another_machine_is_taken_over_once_it_is_not_renewed(
             silent.append([make_row(1)])  # it wakes up
         with pytest.raises(InputError, match="another driver took over the run"):
             silent.write_file("report.html", "<html>")
-    assert RunDirectory(server.location()).completed() == {(0, "lr")}
+    assert RunDirectory(server.location()).completed() == {(0, "logistic-regression")}
 
 
 def test_a_driver_renews_its_lease(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,8 +32,8 @@ def test_a_part_gives_back_its_rows_and_their_origins(tmp_path: Path, make_row: 
     assert part_numbers(EPISODES, storage) == [7]
     assert read_part(EPISODES, storage, 7) == rows
     assert read_origins(EPISODES, storage, 7) == [
-        (0, "lr", "ok", "hash-0", "config-lr"),
-        (1, "lr", "failed", "hash-1", "config-lr"),
+        (0, "logistic-regression", "ok", "hash-0", "config-logistic-regression"),
+        (1, "logistic-regression", "failed", "hash-1", "config-logistic-regression"),
         (1, "cosine", "ok", "hash-1", "config-cosine"),
     ]
 
@@ -90,9 +90,9 @@ def test_ok_beats_failed_and_a_later_part_beats_an_earlier(make_row: MakeRow) ->
     )
     assert [(row.episode, row.method, row.accuracy) for row in merged] == [
         (0, "a", 0.8),
-        (0, "lr", 0.2),
-        (1, "lr", None),
-        (2, "lr", 0.5),
+        (0, "logistic-regression", 0.2),
+        (1, "logistic-regression", None),
+        (2, "logistic-regression", 0.5),
     ]
     assert merged[2].attempt == 3
 

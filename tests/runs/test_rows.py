@@ -47,7 +47,7 @@ def test_no_rows_are_an_empty_table() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"status": "done"}, "episode 0, method 'lr': status is 'done', expected 'ok' or 'failed'"),
+        ({"status": "done"}, "episode 0, method 'logistic-regression': status is 'done', expected 'ok' or 'failed'"),
         ({"status": "failed"}, "status 'failed' with accuracy 0.8"),
         ({"accuracy": None, "status": "ok"}, "status 'ok' with accuracy None"),
         ({"accuracy": 80.0}, "accuracy 80.0 is not a fraction"),

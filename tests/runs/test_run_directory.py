@@ -20,7 +20,7 @@ from rayfs.runs.storage import Storage
 
 MakeRow = Callable[..., Row]
 IDENTITY = {"benchmark": "omniglot", "protocol": {"n_way": 5, "seed": 0}}
-METHODS: dict[str, dict[str, Any]] = {"lr": {"c": 1.0}}
+METHODS: dict[str, dict[str, Any]] = {"logistic-regression": {"c": 1.0}}
 
 PRELUDE = """
 import hashlib, resource, sys
@@ -29,8 +29,8 @@ from rayfs.runs.run_directory import RunDirectory
 
 def row(episode, n_characters=0):
     noise = hashlib.shake_256(b"noise").hexdigest(n_characters // 2)
-    return Row(episode=episode, method="lr", status="ok", accuracy=0.5, episode_hash=str(episode), config_hash="c",
-               worker=noise)
+    return Row(episode=episode, method="logistic-regression", status="ok", accuracy=0.5, episode_hash=str(episode),
+               config_hash="c", worker=noise)
 
 run = RunDirectory(sys.argv[1]).open({"benchmark": "omniglot", "protocol": {"n_way": 5, "seed": 0}}, {}, {})
 """
@@ -77,9 +77,9 @@ def test_resume_knows_what_is_completed_and_numbers_parts_on(tmp_path: Path, mak
     with open_run(tmp_path) as run:
         run.append([make_row(0), make_row(1, accuracy=None)])
     with open_run(tmp_path) as run:
-        assert run.completed() == {(0, "lr")}, "a failed episode is not completed"
+        assert run.completed() == {(0, "logistic-regression")}, "a failed episode is not completed"
         run.append([make_row(1, attempt=2)])
-        assert run.completed() == {(0, "lr"), (1, "lr")}
+        assert run.completed() == {(0, "logistic-regression"), (1, "logistic-regression")}
     assert (tmp_path / "episodes/part-000001.parquet").exists()
     assert [row.status for row in RunDirectory(str(tmp_path)).rows()] == ["ok", "ok"]
 
@@ -89,7 +89,7 @@ def test_rows_and_completed_can_be_read_while_another_process_writes(tmp_path: P
         run.append([make_row(1), make_row(0)])
         reader = RunDirectory(str(tmp_path))
         assert [row.episode for row in reader.rows()] == [0, 1]
-        assert reader.completed() == {(0, "lr"), (1, "lr")}
+        assert reader.completed() == {(0, "logistic-regression"), (1, "logistic-regression")}
 
 
 def test_a_late_duplicate_is_ignored(tmp_path: Path, make_row: MakeRow) -> None:
@@ -115,7 +115,7 @@ def test_new_methods_are_added_to_the_manifest(tmp_path: Path) -> None:
     open_run(tmp_path, methods={"cosine": {"scale": 10}}).close()
     manifest = RunDirectory(str(tmp_path)).manifest()
     assert manifest is not None
-    assert manifest["methods"] == {"lr": {"c": 1.0}, "cosine": {"scale": 10}}
+    assert manifest["methods"] == {"logistic-regression": {"c": 1.0}, "cosine": {"scale": 10}}
 
 
 # Refusing
@@ -125,7 +125,7 @@ def test_new_methods_are_added_to_the_manifest(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"identity": {"benchmark": "omniglot", "protocol": {"n_way": 20, "seed": 0}}}, "n_way was 5 and is now 20"),
-        ({"methods": {"lr": {"c": 3.0}}}, "methods.lr.c was 1.0 and is now 3.0"),
+        ({"methods": {"logistic-regression": {"c": 3.0}}}, "methods.logistic-regression.c was 1.0 and is now 3.0"),
     ],
 )
 def test_another_run_is_refused_and_nothing_is_changed(tmp_path: Path, changes: dict, message: str) -> None:
@@ -149,8 +149,8 @@ def test_a_run_can_be_checked_without_writing_anything(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with open_run(tmp_path / "run"):
         RunDirectory(str(tmp_path / "run")).refuse_other(IDENTITY, METHODS | {"cosine": {}})
-        with pytest.raises(InputError, match=r"methods.lr.c was 1.0 and is now 2.0"):
-            RunDirectory(str(tmp_path / "run")).refuse_other(IDENTITY, {"lr": {"c": 2.0}})
+        with pytest.raises(InputError, match=r"methods.logistic-regression.c was 1.0 and is now 2.0"):
+            RunDirectory(str(tmp_path / "run")).refuse_other(IDENTITY, {"logistic-regression": {"c": 2.0}})
     with pytest.raises(InputError, match=r"but no manifest.json"):
         RunDirectory(str(tmp_path)).refuse_other(IDENTITY, METHODS)
 
@@ -217,7 +217,7 @@ def test_a_truncated_part_is_named_when_reading_and_when_resuming(tmp_path: Path
         open_run(tmp_path)
     part.unlink()
     with open_run(tmp_path) as run:
-        assert run.completed() == {(0, "lr")}
+        assert run.completed() == {(0, "logistic-regression")}
 
 
 def test_leftovers_of_a_killed_writer_are_deleted_on_open(tmp_path: Path, make_row: MakeRow) -> None:
@@ -225,7 +225,7 @@ def test_leftovers_of_a_killed_writer_are_deleted_on_open(tmp_path: Path, make_r
         run.append([make_row(0)])
     (tmp_path / "episodes/.part-000001.parquet.tmp").write_bytes(b"half a part")
     (tmp_path / ".summary.json.tmp").write_bytes(b"{")
-    assert RunDirectory(str(tmp_path)).completed() == {(0, "lr")}, "readers ignore them"
+    assert RunDirectory(str(tmp_path)).completed() == {(0, "logistic-regression")}, "readers ignore them"
     with open_run(tmp_path):
         assert files_of(tmp_path) == {".lock", "manifest.json", "episodes/part-000000.parquet"}
 
@@ -283,7 +283,7 @@ print(run.append([row(2, 100000)]))
     assert errors == ""
     message, written = output.splitlines()
     assert message.startswith("RowsNotSavedError 4 rows are not saved to ")
-    assert "(lr: episodes 2-4, 7): " in message
+    assert "(logistic-regression: episodes 2-4, 7): " in message
     assert "rerun the same command" in message
     assert written == "1", "once there is room, writing goes on"
     assert files_of(tmp_path) == {
@@ -302,7 +302,7 @@ def test_a_full_filesystem_of_64_kilobytes_keeps_all_acknowledged_rows(tmp_path:
     try:
         saved = 0
         with open_run(tmp_path) as run:
-            with pytest.raises(RowsNotSavedError, match=r"lr: episodes \d+\): .*No space left"):
+            with pytest.raises(RowsNotSavedError, match=r"logistic-regression: episodes \d+\): .*No space left"):
                 while saved < 100:
                     saved += run.append([make_row(saved)])
             assert 0 < saved < 100
@@ -322,7 +322,7 @@ def test_a_run_behind_another_filesystem_resumes_alike(make_row: MakeRow, monkey
         run.append([make_row(0)])
         run.write_summary({})
     with open_run("s3://bucket/run") as run:
-        assert run.completed() == {(0, "lr")}
+        assert run.completed() == {(0, "logistic-regression")}
         run.append([make_row(0), make_row(1)])
         assert [row.episode for row in run.rows()] == [0, 1]
     with pytest.raises(InputError, match=r"benchmark was \"omniglot\" and is now \"cub\""):
@@ -338,7 +338,7 @@ def test_a_run_can_be_reopened_without_changing_its_manifest(tmp_path: Path, mak
     before = (tmp_path / "manifest.json").read_bytes()
     with RunDirectory(str(tmp_path)).reopen() as run:
         run.write_file("report.html", "<html>")
-        assert run.completed() == {(0, "lr")}
+        assert run.completed() == {(0, "logistic-regression")}
         with pytest.raises(InputError, match="another process is writing this run"):
             RunDirectory(str(tmp_path)).reopen()
     assert (tmp_path / "manifest.json").read_bytes() == before

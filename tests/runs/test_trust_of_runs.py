@@ -40,18 +40,18 @@ def write_run(
     method = f"method {text}"
     episodes = draw(table, 4)
     top = {"top_base_rows": [0, 8, 16], "top_base_probabilities": [0.5, 0.5, 0.5]}
-    rows = answers(episodes, "lr", [0, 1, 2, 3])
+    rows = answers(episodes, "logistic-regression", [0, 1, 2, 3])
     rows += [
         *answers(episodes[:3], method, [3, 2, 1], node=text, device=text, **top),
         failed(episodes[3], method, error),
     ]
-    methods = {"lr": {"c": 1.0}, method: {text: text}}
+    methods = {"logistic-regression": {"c": 1.0}, method: {text: text}}
     with RunDirectory(str(folder)).open(identity, session, methods) as run:
         names = table.class_names
         run.write_file(EPISODE_MANIFEST, encode_manifest(episodes, PROTOCOL, table.fingerprint, names))
         run.append(rows)
         run.confirm("base_table", table.fingerprint)
-        run.write_summary(summarise(run.rows(), "lr", ["lr", method]))
+        run.write_summary(summarise(run.rows(), "logistic-regression", ["logistic-regression", method]))
     return RunDirectory(str(folder))
 
 
@@ -100,7 +100,7 @@ def test_every_text_from_outside_stays_a_text_in_the_report(text: str, tmp_path:
     shown = "\n".join(page.texts)
     for place in (
         f"{text}, 3-way 2-shot", f"{text}, state {text}", f"{text}, seed {text}, {text} px", f"{text} {text}",
-        f"method {text}", f"Traceback:\n  {text}", f"Accuracy of method {text} against lr",
+        f"method {text}", f"Traceback:\n  {text}", f"Accuracy of method {text} against logistic-regression",
     ):  # fmt: skip
         assert place in shown, place
     assert all(name in shown for name in table.class_names), "class names"
@@ -129,7 +129,7 @@ def test_no_file_of_a_run_holds_a_secret(secrets_around: None, tmp_path: Path) -
     session = {"command": COMMAND, "versions": {}, "environment": {"a": ERROR}}
     run = write_run(tmp_path / "run", table, "plain", ERROR, session, identity)
     with run.reopen() as opened:
-        opened.write_summary({"baseline": "lr", "methods": {}, "told": ERROR})
+        opened.write_summary({"baseline": "logistic-regression", "methods": {}, "told": ERROR})
         write_report(opened, tmp_path / "cache")
     files = {path.name: path.read_bytes().decode("utf-8", "replace") for path in run_files(tmp_path / "run")}
     assert {"manifest.json", "summary.json", "report.html", "table.csv", "table.md", "table.tex"} <= files.keys()

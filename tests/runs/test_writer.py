@@ -64,7 +64,7 @@ def test_flush_commits_at_once_and_flushing_nothing_writes_nothing(
     assert n_parts(run, tmp_path) == 0
     buffer.add([make_row()])
     buffer.flush()
-    assert run.completed() == {(0, "lr")}
+    assert run.completed() == {(0, "logistic-regression")}
 
 
 def test_rows_survive_a_failed_commit_until_there_is_room(
@@ -81,4 +81,4 @@ def test_rows_survive_a_failed_commit_until_there_is_room(
             buffer.add([make_row(0), make_row(1)])
     assert run.completed() == set()
     buffer.flush()
-    assert run.completed() == {(0, "lr"), (1, "lr")}
+    assert run.completed() == {(0, "logistic-regression"), (1, "logistic-regression")}

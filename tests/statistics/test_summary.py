@@ -51,7 +51,9 @@ def test_figures_are_the_ones_worked_by_hand(make_row: MakeRow) -> None:
 def test_an_episode_that_is_there_twice_counts_once(make_row: MakeRow) -> None:
     once = [make_row(i, accuracy=a, episode_hash=str(i)) for i, a in enumerate([0.6, 0.8, 0.7])]
     twice = once + [make_row(i + 3, accuracy=a, episode_hash=str(i)) for i, a in enumerate([0.6, 0.8, 0.7])]
-    one, two = (summarise(rows, None, ["lr"])["methods"]["lr"] for rows in (once, twice))
+    one, two = (
+        summarise(rows, None, ["logistic-regression"])["methods"]["logistic-regression"] for rows in (once, twice)
+    )
     assert (two["n"], two["n_distinct"]) == (6, 3)
     assert two["ci95"] == pytest.approx(one["ci95"]), "a repeated episode does not narrow the interval"
     assert two["accuracy"] == pytest.approx(one["accuracy"])
@@ -85,7 +87,7 @@ def test_order_of_the_rows_changes_no_bit(make_row: MakeRow) -> None:
 
 
 def test_without_a_baseline_there_are_no_gains(make_row: MakeRow) -> None:
-    summary = summarise([make_row(0), make_row(1)], None, ["lr"])
+    summary = summarise([make_row(0, "lr"), make_row(1, "lr")], None, ["lr"])
     assert summary["baseline"] is None
     assert summary["methods"]["lr"]["gain"] is None
 

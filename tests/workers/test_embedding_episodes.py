@@ -18,8 +18,8 @@ from rayfs.experiments.embeddings import job as driver
 from rayfs.experiments.embeddings.experiment import EmbeddingEval, prepare_evaluations
 from rayfs.experiments.embeddings.flags import EmbeddingEvalConfig
 from rayfs.hashing import stable_hash
-from rayfs.methods.classifier_settings import CLASSIFIERS
-from rayfs.methods.frozen_classifiers import predict, prepare_features
+from rayfs.methods.classifiers import registry
+from rayfs.methods.classifiers.predict import predict, prepare_features
 from rayfs.randomness import torch_generator
 from rayfs.runs.rows import Row, scientific_columns
 from rayfs.workers import embedding_episodes as module
@@ -60,7 +60,12 @@ def test_only_missing_pairs_are_left_to_do(evaluation) -> None:
         ([episode.index for episode in block.episodes], block.classifiers)
         for block in missing_blocks(episodes, ("lr", "svm"), completed, size=3)
     ]
-    assert blocks == [([1, 2, 3], ("lr", "svm")), ([4], ("lr", "svm")), ([5], ("lr",)), ([6], ("lr", "svm"))]
+    assert blocks == [
+        ([1, 2, 3], ("lr", "svm")),
+        ([4], ("lr", "svm")),
+        ([5], ("lr",)),
+        ([6], ("lr", "svm")),
+    ]
     everything = {(episode.index, name) for episode in episodes for name in ("lr", "svm")}
     assert not list(missing_blocks(episodes, ("lr", "svm"), everything, size=3))
 
@@ -76,14 +81,14 @@ def test_large_features_are_solved_in_smaller_blocks(evaluation, solver, monkeyp
 
 def test_rows_do_not_depend_on_the_block(evaluation, solver) -> None:
     episodes = evaluation.episodes()
-    together = solver.solve(Block(episodes=episodes, classifiers=CLASSIFIERS))
-    alone = [row for e in episodes for row in solver.solve(Block(episodes=[e], classifiers=CLASSIFIERS))]
+    together = solver.solve(Block(episodes=episodes, classifiers=registry.names()))
+    alone = [row for e in episodes for row in solver.solve(Block(episodes=[e], classifiers=registry.names()))]
     assert len(together) == 150 and all(row.status == "ok" for row in together)
     assert scientific_columns(together) == scientific_columns(alone)
 
 
 def test_gpu_solves_the_same_block(evaluation, solver, banks, gpu) -> None:
-    block = Block(episodes=evaluation.episodes()[:9], classifiers=CLASSIFIERS)
+    block = Block(episodes=evaluation.episodes()[:9], classifiers=registry.names())
     found, expected = (each.solve(block) for each in (BlockSolver(*banks, evaluation.methods, gpu), solver))
     assert all(row.status == "ok" for row in found)
     same = sum(one.predictions == other.predictions for one, other in zip(found, expected, strict=True))
@@ -92,7 +97,7 @@ def test_gpu_solves_the_same_block(evaluation, solver, banks, gpu) -> None:
 
 def test_support_and_queries_are_the_features_of_the_episode(evaluation, solver, banks) -> None:
     episode = evaluation.episodes()[4]
-    rows = {row.method: row for row in solver.solve(Block(episodes=[episode], classifiers=CLASSIFIERS))}
+    rows = {row.method: row for row in solver.solve(Block(episodes=[episode], classifiers=registry.names()))}
     plain, views = (bank.features for bank in banks)
     unit = [array / np.linalg.norm(array, axis=-1, keepdims=True) for array in (plain, views)]
     means = unit[1][episode.support_rows].mean(axis=(1, 2))
@@ -105,7 +110,7 @@ def test_support_and_queries_are_the_features_of_the_episode(evaluation, solver,
 
 
 def test_a_row_is_of_its_settings(evaluation) -> None:
-    config = evaluation.methods["lr"]
+    config = evaluation.methods["logistic-regression"]
     changes = {"c": 2.0, "normalize": False, "support_views": 6, "view_seed": 1}
     assert asdict(config).keys() == {"classifier", *changes}
     assert len({stable_hash(replace(config, **{name: value})) for name, value in changes.items()}) == 4
@@ -121,7 +126,7 @@ def test_a_classifier_that_fails_on_one_episode_fails_there_alone(evaluation, so
         return predict(config, support, labels, query)
 
     monkeypatch.setattr(module, "predict", fail_on_one)
-    rows = solver.solve(Block(episodes=episodes, classifiers=("lr", "svm")))
+    rows = solver.solve(Block(episodes=episodes, classifiers=("logistic-regression", "svm")))
     failed = [(row.episode, row.method) for row in rows if row.status == "failed"]
     assert failed == [(2, "svm")] and len(rows) == 12
     assert "no optimum" in next(row.error for row in rows if row.error)
@@ -133,7 +138,7 @@ def test_the_same_views_for_all_episodes_do_not_shift_the_mean(evaluation, solve
         draw_episode(evaluation.novel.offsets, evaluation.novel.fingerprint, evaluation.protocol, i)
         for i in range(1000, 1200)
     ]
-    rows = solver.solve(Block(episodes=episodes, classifiers=("lr",)))
+    rows = solver.solve(Block(episodes=episodes, classifiers=("logistic-regression",)))
     fresh = accuracy_with_fresh_views(evaluation, banks[0], episodes)
     differences = 100 * (np.array([row.accuracy for row in rows]) - fresh)
     standard_error = differences.std(ddof=1) / np.sqrt(len(differences))
@@ -154,7 +159,7 @@ def accuracy_with_fresh_views(evaluation: EmbeddingEval, plain: BaseBank, episod
         )
         support = prepare_features(embed(backbone, images, prepare, CPU, batch=len(images)), True)
         query = prepare_features(plain.take_features(episode.query_rows.ravel()), True)
-        found = predict(evaluation.methods["lr"], support[None], labels, query[None])
+        found = predict(evaluation.methods["logistic-regression"], support[None], labels, query[None])
         accuracies.append(float((found[0] == torch.arange(5).repeat_interleave(15)).float().mean()))
     return np.array(accuracies)
 
@@ -193,4 +198,4 @@ def test_without_out_rows_are_kept_without_their_predictions(evaluation, banks, 
     rows: list[Row] = driver.run_evaluation(evaluation, *banks, None, [])
     assert len(rows) == 150 and all(row.accuracy is not None and not row.predictions for row in rows)
     printed = capsys.readouterr().out
-    assert "done 30/30 | lr" in printed and "Seconds: episodes" in printed
+    assert "done 30/30 | logistic-regression" in printed and "Seconds: episodes" in printed

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rayfs.datasets.episodes import Episode, Protocol
-from rayfs.methods.recipes import method_configs
+from rayfs.methods.variants import method_settings
 from rayfs.workers.episode_worker import EpisodeWorker, gpu_is_lost
 
 
@@ -15,7 +15,7 @@ from rayfs.workers.episode_worker import EpisodeWorker, gpu_is_lost
 def failing(gpu) -> tuple[EpisodeWorker, Episode]:
     """A worker on a GPU that has no images, and an episode."""
     protocol = Protocol(n_way=2, n_shot=1, n_query=1, split="test")
-    spec = SimpleNamespace(methods=method_configs(("lr",), "omniglot", 2, 1, {}), protocol=protocol)
+    spec = SimpleNamespace(methods=method_settings(("lr",), "omniglot", 2, 1, {}), protocol=protocol)
     worker = EpisodeWorker(spec)
     worker._world, worker._novel = SimpleNamespace(device=gpu), None
     rows = np.zeros((2, 1), dtype=np.int64)
@@ -24,7 +24,7 @@ def failing(gpu) -> tuple[EpisodeWorker, Episode]:
 
 def test_episode_that_fails_is_a_row(failing) -> None:
     worker, episode = failing
-    row = worker._solve(episode, "lr", 1)
+    row = worker._solve(episode, "logistic-regression", 1)
     assert row.status == "failed" and "Traceback" in row.error
 
 
@@ -40,7 +40,9 @@ def test_worker_that_has_lost_its_gpu_ends_when_it_is_prepared_again(failing, mo
 
     monkeypatch.setattr(torch.cuda, "synchronize", lost)
     monkeypatch.setattr("os._exit", end)
-    assert worker._solve(episode, "lr", 1).status == "failed", "what failed, and how, is known all the same"
+    assert worker._solve(episode, "logistic-regression", 1).status == "failed", (
+        "what failed, and how, is known all the same"
+    )
     with pytest.raises(SystemExit, match="1"):
         worker.prepare()
     assert not gpu_is_lost(torch.device("cpu"))

@@ -8,6 +8,7 @@ from rayfs.durable_files import write_durably
 from rayfs.errors import InputError
 from rayfs.experiments.comparison.flags import CompareConfig
 from rayfs.flags.command_line import EXIT_OK
+from rayfs.methods.registry import canonical
 from rayfs.reports.comparison.drawing import draw_comparisons
 from rayfs.reports.comparison.table import paired_text, unpaired_text
 from rayfs.runs.run_directory import EPISODE_MANIFEST
@@ -55,6 +56,7 @@ def method_pairs(runs: Sequence[ComparedRun], named: Sequence[str]) -> list[tupl
         InputError: if there is nothing to compare.
     """
     a, b = runs[0], runs[-1]
+    named = [canonical(name) for name in named]
     if len(named) == 2:
         return [(named[0], named[1])]
     if len(runs) == 2:

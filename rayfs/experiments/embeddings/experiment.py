@@ -16,8 +16,9 @@ from rayfs.engine.table_views import TableViews
 from rayfs.errors import InputError
 from rayfs.experiments.embeddings.flags import EmbeddingEvalConfig
 from rayfs.experiments.episodes.experiment import address_episodes, stage_backbone
-from rayfs.methods.classifier_settings import ClassifierConfig, classifier_configs
-from rayfs.methods.configs import BASELINE
+from rayfs.methods.classifiers.definition import ClassifierSettings
+from rayfs.methods.classifiers.registry import classifier_settings
+from rayfs.methods.registry import BASELINE
 from rayfs.runs.identity import EpisodesIdentity, NetworkIdentity
 
 
@@ -29,7 +30,7 @@ class EmbeddingEval:
     novel: ImageTable
     backbone: BackboneSpec
     views: TableViews | None
-    methods: Mapping[str, ClassifierConfig]
+    methods: Mapping[str, ClassifierSettings]
     protocol: Protocol
     n_episodes: int
     device: torch.device
@@ -79,7 +80,7 @@ def prepare_evaluations(config: EmbeddingEvalConfig, cache_dir: Path) -> list[Em
     if not config.support_jitter:
         benchmark = replace(benchmark, augmentation=replace(benchmark.augmentation, jitter=0.0))
     views = TableViews(n=config.support_views, seed=config.view_seed, augmentation=benchmark.augmentation)
-    methods = classifier_configs(
+    methods = classifier_settings(
         config.classifiers, c=config.c, svm_c=config.svm_c, normalize=config.normalize,
         support_views=config.support_views, view_seed=config.view_seed,
     )  # fmt: skip

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from rayfs.errors import InputError
-from rayfs.methods.classifier_settings import CLASSIFIERS
+from rayfs.methods.classifiers import registry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +35,9 @@ class EmbeddingEvalConfig:
     checkpoint: Path | None = None
     """Weights of the backbone (.safetensors, .pth) or a name in the package; default: those of the package that fit and
     are best on validation classes."""
-    classifiers: tuple[str, ...] = CLASSIFIERS
-    """What to run on the same episodes: lr (the baseline of the gains), nearest-neighbour (Euclidean), prototype
-    (nearest class mean, Euclidean), cosine (to the class means), svm (linear, scikit-learn)."""
+    classifiers: tuple[str, ...] = registry.names()
+    """What to run on the same episodes: logistic-regression (the baseline of the gains), nearest-neighbour
+    (Euclidean), prototype (nearest class mean, Euclidean), cosine (to the class means), svm (linear, scikit-learn)."""
     support_views: int = 5
     """Augmented views of each support image that classifiers are fitted to (RFS: 5); 0: the image itself."""
     support_jitter: bool = True
@@ -45,7 +45,7 @@ class EmbeddingEvalConfig:
     view_seed: int = 0
     """Root seed of those views."""
     c: float = 1.0
-    """Weight of the loss of lr against its penalty (RFS)."""
+    """Weight of the loss of logistic-regression against its penalty (RFS)."""
     svm_c: float = 1.0
     """The same of svm."""
     normalize: bool = True
@@ -68,8 +68,4 @@ class EmbeddingEvalConfig:
                 raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected a positive number")
         if not self.n_shot or len(set(self.n_shot)) < len(self.n_shot):
             raise InputError(f"--n-shot is '{' '.join(map(str, self.n_shot))}'; expected one or more, each once")
-        unknown = [name for name in self.classifiers if name not in CLASSIFIERS]
-        if unknown or not self.classifiers or len(set(self.classifiers)) < len(self.classifiers):
-            raise InputError(
-                f"--classifiers is '{' '.join(self.classifiers)}'; expected some of {', '.join(CLASSIFIERS)}, each once"
-            )
+        registry.chosen(self.classifiers)

@@ -29,7 +29,9 @@ from rayfs.experiments.episodes.experiment import Experiment
 from rayfs.experiments.episodes.flags import EvalConfig
 from rayfs.experiments.episodes.preparation import preparation_seconds
 from rayfs.experiments.episodes.run import pool_size
-from rayfs.methods.configs import AssoAlignConfig, BaseFinetuneConfig, FinetuneConfig, MethodConfig
+from rayfs.methods.definition import MethodSettings
+from rayfs.methods.needs import with_base_batch, with_steps
+from rayfs.methods.registry import needs_of
 from rayfs.reports.progress import duration
 from rayfs.workers.episode_worker import EpisodeWorker, WorkerSpec
 
@@ -131,12 +133,12 @@ def _measure(experiment: Experiment, size: PoolSize, n_features: int, cache_dir:
     """
     methods = dict(experiment.methods)
     left = {}
-    for name, config in experiment.methods.items():
-        if isinstance(config, FinetuneConfig):
-            first = min(config.steps, 1 + EAGER_STEPS if "graph" in config.execution else 1)  # with the capture
-            more = min(config.steps, first + TIMED_STEPS)
-            left[name] = (config.steps - first) / max(1, more - first)
-            methods[name], methods[f"{name} {MORE}"] = replace(config, steps=first), replace(config, steps=more)
+    for name, settings in experiment.methods.items():
+        if steps := needs_of(settings).finetuning:
+            first = min(steps.steps, 1 + EAGER_STEPS if steps.replayed else 1)  # with the capture
+            more = min(steps.steps, first + TIMED_STEPS)
+            left[name] = (steps.steps - first) / max(1, more - first)
+            methods[name], methods[f"{name} {MORE}"] = with_steps(settings, first), with_steps(settings, more)
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, get_context("spawn")) as process:
         spec = _stand_in_spec(experiment, methods, size, n_features, cache_dir, Path(folder))
         try:
@@ -188,7 +190,7 @@ def held_bytes(pid: str = "self") -> int:
 
 
 def _stand_in_spec(
-    experiment: Experiment, methods: dict[str, MethodConfig], size: PoolSize, n_features: int, cache_dir: Path,
+    experiment: Experiment, methods: dict[str, MethodSettings], size: PoolSize, n_features: int, cache_dir: Path,
     folder: Path,
 ) -> WorkerSpec:  # fmt: skip
     """Return a worker whose base images are the novel ones and whose features are zero: same shapes, no base bank."""
@@ -200,10 +202,10 @@ def _stand_in_spec(
         shape = (len(experiment.novel), *activation_shape(experiment.backbone, kept))
         np.lib.format.open_memmap(activations[kept], mode="w+", dtype=np.float16, shape=shape)
     fitting = {
-        name: replace(config, base_batch=min(config.base_batch, len(experiment.novel)))
-        if isinstance(config, BaseFinetuneConfig | AssoAlignConfig)
-        else config
-        for name, config in methods.items()
+        name: with_base_batch(settings, min(images.per_step, len(experiment.novel)))
+        if (images := needs_of(settings).base_images)
+        else settings
+        for name, settings in methods.items()
     }
     return WorkerSpec(
         cache_dir=str(cache_dir), base_fingerprint=experiment.novel.fingerprint, features_path=str(features),

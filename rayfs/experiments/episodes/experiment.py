@@ -21,8 +21,9 @@ from rayfs.datasets.registry import Benchmark
 from rayfs.datasets.sources import Source
 from rayfs.engine.staged_backbone import BackboneSpec
 from rayfs.errors import InputError
-from rayfs.methods.base_rows import n_chosen
-from rayfs.methods.configs import BASELINE, AssoAlignConfig, BaseFinetuneConfig, FinetuneConfig, MethodConfig
+from rayfs.methods.definition import MethodSettings
+from rayfs.methods.finetuning.base_rows import n_chosen
+from rayfs.methods.registry import BASELINE, needs_of
 from rayfs.provenance import git_commit, versions
 from rayfs.randomness import torch_generator
 from rayfs.runs.identity import BaseImages, EpisodesIdentity, NetworkIdentity
@@ -38,7 +39,7 @@ class Experiment:
     novel: ImageTable
     protocol: Protocol
     episodes: list[Episode]
-    methods: Mapping[str, MethodConfig]
+    methods: Mapping[str, MethodSettings]
     backbone: BackboneSpec
     checkpoint_report: str
     n_parameters: int
@@ -64,7 +65,7 @@ def prepare_experiment(
     protocol: Protocol,
     n_episodes: int,
     manifest: Path | None,
-    methods: Mapping[str, MethodConfig],
+    methods: Mapping[str, MethodSettings],
     backbone: str,
     checkpoint: Path | None,
     cache_dir: Path,
@@ -89,39 +90,40 @@ def prepare_experiment(
     )  # fmt: skip
 
 
-def check_base_batch(methods: Mapping[str, MethodConfig], class_counts: np.ndarray) -> None:
+def check_base_batch(methods: Mapping[str, MethodSettings], class_counts: np.ndarray) -> None:
     """Refuse mini-batches larger than what a method uses of the base set, and more joint queries than half of it."""
-    for name, config in methods.items():
-        n_joint, most = getattr(config, "joint_queries", 0), int(class_counts.sum()) // 2
-        if n_joint > most:
+    most = int(class_counts.sum()) // 2
+    for name, settings in methods.items():
+        needs = needs_of(settings)
+        if needs.set_aside > most:
             raise InputError(
-                f"--joint-queries of {name} is {n_joint} but the base set has {class_counts.sum()} images; set aside "
-                f"at most half of them, {most}"
+                f"--joint-queries of {name} is {needs.set_aside} but the base set has {class_counts.sum()} images; set "
+                f"aside at most half of them, {most}"
             )
-        if isinstance(config, BaseFinetuneConfig | AssoAlignConfig):
-            n_used = n_chosen(class_counts, config) if isinstance(config, BaseFinetuneConfig) else class_counts.sum()
-            if config.base_batch > n_used:
-                raise InputError(
-                    f"--base-batch is {config.base_batch} but {name} uses {n_used} base images of {len(class_counts)} "
-                    f"classes; lower it to {n_used} or less, or use more base images"
-                )
+        images = needs.base_images
+        if images is not None and images.per_step > (n_used := n_chosen(class_counts, images)):
+            raise InputError(
+                f"--base-batch is {images.per_step} but {name} uses {n_used} base images of {len(class_counts)} "
+                f"classes; lower it to {n_used} or less, or use more base images"
+            )
 
 
-def check_backbone(methods: Mapping[str, MethodConfig], backbone: nn.Module, name: str) -> None:
+def check_backbone(methods: Mapping[str, MethodSettings], backbone: nn.Module, name: str) -> None:
     """Refuse settings that this backbone cannot have, or that change nothing with it."""
     n_blocks = len(blocks(backbone))
-    for method, config in methods.items():
-        if not isinstance(config, FinetuneConfig):
+    for method, settings in methods.items():
+        steps = needs_of(settings).finetuning
+        if steps is None:
             continue
-        if config.dropout == "off" and not has_dropout(backbone):
+        if steps.without_dropout and not has_dropout(backbone):
             raise InputError(f"--dropout off of {method} changes nothing: {name} has no dropout; drop it")
-        if config.frozen_blocks >= n_blocks:
+        if steps.frozen_blocks >= n_blocks:
             raise InputError(
-                f"--frozen-blocks of {method} is {config.frozen_blocks} but {name} has {n_blocks} blocks; at most "
-                f"{n_blocks - 1} can be frozen (lr freezes all)"
+                f"--frozen-blocks of {method} is {steps.frozen_blocks} but {name} has {n_blocks} blocks; at most "
+                f"{n_blocks - 1} can be frozen ({BASELINE} freezes all)"
             )
-        if config.frozen_views:
-            split(backbone, config.frozen_blocks)  # refuses a backbone of which no activations can be kept
+        if steps.kept_views:
+            split(backbone, steps.frozen_blocks)  # refuses a backbone of which no activations can be kept
 
 
 def address_episodes(

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from rayfs.errors import InputError
-from rayfs.methods.configs import CONFIGS
-from rayfs.methods.recipes import RecipeName, parse_variant
+from rayfs.methods.recipe import RecipeName
+from rayfs.methods.variants import parse_variants
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +36,9 @@ class EvalConfig:
     """How many episodes; default by benchmark (40 omniglot, 20 omniglot-one-shot, else 600)."""
     seed: int = 0
     """Root seed of the episodes and of all randomness in them."""
-    methods: tuple[str, ...] = ("lr", "label-halluc")
-    """What to run on the same episodes: lr (frozen backbone, the baseline), nearest-prototype, support-only,
-    hard-label, label-halluc, assoalign, feature-distill; each also with settings of its own, as in
+    methods: tuple[str, ...] = ("logistic-regression", "label-halluc")
+    """What to run on the same episodes: logistic-regression (frozen backbone, the baseline), nearest-prototype,
+    support-only, hard-label, label-halluc, assoalign, feature-distill; each also with settings of its own, as in
     label-halluc:base-gradient=head,steps=100. Flags below apply to every method that has such a setting."""
     recipe: RecipeName = "released"
     """Defaults of the settings below: as released, or fast (100 steps behind two frozen blocks whose activations are
@@ -100,7 +100,7 @@ class EvalConfig:
     arc_margin: float | None = None
     """assoalign with arcmax: m, in radians; default 0.001."""
     c: float | None = None
-    """Inverse penalty of the logistic regression, also of lr; default 1."""
+    """Inverse penalty of the logistic regression, also of logistic-regression; default 1."""
     frozen_blocks: int | None = None
     """Blocks of the backbone, from its input on, that are not finetuned; default 0."""
     frozen_views: int | None = None
@@ -162,12 +162,7 @@ class EvalConfig:
             raise InputError(f"--episode-timeout is {self.episode_timeout}; expected seconds above 0")
         if self.seed < 0:
             raise InputError(f"--seed is {self.seed}; expected 0 or more")
-        if not self.methods or len(set(self.methods)) < len(self.methods):
-            raise InputError(
-                f"--methods is '{' '.join(self.methods)}'; expected some of {', '.join(CONFIGS)}, each once"
-            )
-        for spec in self.methods:
-            parse_variant(spec)
+        parse_variants(self.methods)
         if self.out is None and not (self.plan or self.check):
             raise InputError(
                 "--out is missing: name the run directory that the results go to, for example --out runs/a"

@@ -17,8 +17,10 @@ from rayfs.experiments.episodes.experiment import Experiment, prepare_experiment
 from rayfs.experiments.episodes.flags import EvalConfig
 from rayfs.experiments.episodes.run import Execution, evaluate, wanted_rows
 from rayfs.flags.command_line import EXIT_FAILED, EXIT_OK
-from rayfs.methods.configs import CONFIGS, MethodConfig
-from rayfs.methods.recipes import default_protocol, field_names, method_configs
+from rayfs.methods import registry
+from rayfs.methods.definition import MethodSettings
+from rayfs.methods.recipe import default_protocol
+from rayfs.methods.variants import method_settings
 from rayfs.reports.episodes.build import write_report
 from rayfs.reports.joint_cells import joint_cells
 from rayfs.reports.text_table import aligned, error_table, result_table
@@ -83,7 +85,7 @@ def build_experiment(config: EvalConfig, cache_dir: Path) -> Experiment:
     protocol = Protocol(**chosen, split=config.split, seed=config.seed)
     return prepare_experiment(
         benchmark=benchmark, protocol=protocol, n_episodes=n_episodes, manifest=config.manifest,
-        methods=method_configs(
+        methods=method_settings(
             config.methods, config.benchmark, protocol.n_way, protocol.n_shot, given_settings(config), config.recipe
         ),
         backbone=config.backbone, checkpoint=config.checkpoint,
@@ -93,7 +95,7 @@ def build_experiment(config: EvalConfig, cache_dir: Path) -> Experiment:
 
 def given_settings(config: EvalConfig) -> dict[str, Any]:
     """Return the settings of methods that were given as flags."""
-    names = set().union(*map(field_names, CONFIGS))
+    names = {name for method in registry.METHODS for name in method.setting_names}
     return {name: value for name in sorted(names) if (value := getattr(config, name)) is not None}
 
 
@@ -141,7 +143,7 @@ def describe_results(experiment: Experiment, summary: dict[str, Any]) -> str:
     return table
 
 
-def describe_methods(methods: Mapping[str, MethodConfig]) -> str:
+def describe_methods(methods: Mapping[str, MethodSettings]) -> str:
     """Return a line for each method: its settings, of which later methods repeat only those that differ."""
     said: dict[str, Any] = {}
     lines = []

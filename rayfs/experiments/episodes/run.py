@@ -22,7 +22,8 @@ from rayfs.engine.bank import BaseBank
 from rayfs.errors import InputError
 from rayfs.experiments.episodes.experiment import Experiment
 from rayfs.interrupts import sigterm_as_interrupt as sigterm_as_interrupt  # distributed/training_workers.py: from here
-from rayfs.methods.configs import FinetuneConfig, MethodConfig
+from rayfs.methods.definition import MethodSettings
+from rayfs.methods.registry import needs_of
 from rayfs.redaction import without_secrets
 from rayfs.reports.progress import Progress
 from rayfs.runs.episode_log import EpisodeLog
@@ -191,12 +192,13 @@ def capacity_of(execution: Execution, size: PoolSize) -> Callable[[], int] | Non
     return fitting
 
 
-def refuse_graphs_on_cpus(methods: Mapping[str, MethodConfig], size: PoolSize) -> None:
+def refuse_graphs_on_cpus(methods: Mapping[str, MethodSettings], size: PoolSize) -> None:
     """Refuse steps that are to be captured by workers without a GPU."""
-    for name, config in methods.items():
-        if size.gpus_per_worker == 0 and isinstance(config, FinetuneConfig) and "graph" in config.execution:
+    for name, settings in methods.items():
+        steps = needs_of(settings).finetuning
+        if size.gpus_per_worker == 0 and steps is not None and steps.replayed:
             raise InputError(
-                f"--execution of {name} is {config.execution}, but workers have 0 GPUs, and only GPUs replay graphs: "
+                f"--execution of {name} replays its steps as a graph, but workers have 0 GPUs, and only GPUs do that: "
                 "use eager or compiled"
             )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from rayfs.errors import InputError
-from rayfs.methods.recipes import RecipeName
+from rayfs.methods.recipe import RecipeName
 from rayfs.reports.published.label_halluc import BENCHMARKS, published_table
 
 

@@ -6,7 +6,7 @@ from rayfs.errors import InputError
 from rayfs.experiments.episodes.job import build_experiment, describe, describe_results, open_run
 from rayfs.experiments.episodes.run import Execution, evaluate
 from rayfs.experiments.tuning.flags import TuneConfig
-from rayfs.methods.configs import BASELINE
+from rayfs.methods.registry import BASELINE
 from rayfs.reports.comparison.table import paired_text
 from rayfs.reports.episodes.build import write_report
 from rayfs.runs.run_directory import RunDirectory

@@ -8,8 +8,10 @@ from typing import Any, Literal
 from rayfs.errors import InputError
 from rayfs.experiments.episodes.flags import EvalConfig
 from rayfs.experiments.tuning.long_tail_flags import COMPOSITIONAL, refuse_unused
-from rayfs.methods.recipes import RecipeName, default_protocol
-from rayfs.methods.search_spaces import SPACES, Space, Variants, chosen_spaces, held_settings
+from rayfs.methods import registry
+from rayfs.methods.recipe import RecipeName, default_protocol
+from rayfs.methods.search_spaces import Variants, chosen_spaces, held_settings
+from rayfs.methods.spaces import Space
 from rayfs.runs.race import Race
 
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
@@ -20,7 +22,8 @@ class TuneConfig:
     """Flags of `jobs/tune.py`; None means the default of the benchmark."""
 
     method: str = "label-halluc"
-    """What is tuned: label-halluc, hard-label, feature-distill, support-only, assoalign, lr, nearest-prototype; or
+    """What is tuned: label-halluc, hard-label, feature-distill, support-only, assoalign, logistic-regression,
+    nearest-prototype; or
     compositional: thresholds and τ of knowledge transfer on a long tail."""
     benchmark: str = "omniglot"
     """omniglot (embedded), cifar-fs, fc100, or folder (your own images)."""
@@ -80,8 +83,8 @@ class TuneConfig:
     gpus_per_trial: float | None = None
     """GPUs a trial, perhaps a fraction such as 0.25; default 1 where the cluster has GPUs, else 0."""
     final: bool = False
-    """After the search, run the winner once on test classes beside the recipe's default and lr, in OUT/final. The
-    directory then counts as used: another winner is refused."""
+    """After the search, run the winner once on test classes beside the recipe's default and the baseline, in OUT/final.
+    The directory then counts as used: another winner is refused."""
     final_episodes: int = 600
     """Test episodes of --final."""
     log_to: tuple[Tracker, ...] = ()
@@ -90,8 +93,10 @@ class TuneConfig:
     """Run directory of the search: a path, or a URI such as s3://bucket/run."""
 
     def __post_init__(self) -> None:
-        if self.method not in (*SPACES, COMPOSITIONAL):
-            raise InputError(f"--method is '{self.method}'; expected one of {', '.join((*SPACES, COMPOSITIONAL))}")
+        object.__setattr__(self, "method", registry.canonical(self.method))
+        known = (*registry.names(), COMPOSITIONAL)
+        if self.method not in known:
+            raise InputError(f"--method is '{self.method}'; expected one of {', '.join(known)}")
         if self.split != "validation":
             raise InputError(
                 f"--split is '{self.split}', but a search never sees test classes: what is chosen on them cannot be "

@@ -3,7 +3,7 @@
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -34,9 +34,9 @@ from rayfs.experiments.tuning.long_tail import tune_long_tail
 from rayfs.experiments.tuning.long_tail_flags import COMPOSITIONAL
 from rayfs.experiments.tuning.proposals import Plan, make_plan, searcher
 from rayfs.flags.command_line import EXIT_FAILED, EXIT_OK
-from rayfs.methods.configs import BASELINE, MethodConfig
-from rayfs.methods.recipes import parse_variant
-from rayfs.methods.search_spaces import SPACES
+from rayfs.methods.definition import MethodSettings
+from rayfs.methods.registry import BASELINE
+from rayfs.methods.variants import parse_variant
 from rayfs.redaction import without_secrets
 from rayfs.reports.tuning.board import Board, Standing
 from rayfs.reports.tuning.page import write_page
@@ -63,7 +63,8 @@ def run_tune(config: TuneConfig, command: list[str]) -> int:
     """
     refuse_lost_outputs({"--out": config.out})
     refuse_absent_trackers(config.log_to)
-    return SEARCHES[config.method](config, command)
+    search = tune_long_tail if config.method == COMPOSITIONAL else tune_on_episodes
+    return search(config, command)
 
 
 def tune_on_episodes(config: TuneConfig, command: list[str]) -> int:
@@ -96,13 +97,6 @@ def tune_on_episodes(config: TuneConfig, command: list[str]) -> int:
     if failed:
         print(f"{len(failed)} trials failed and lost; rerun the command to try them again. The first: {failed[0].name}")
     return EXIT_FAILED if failed else EXIT_OK
-
-
-SEARCHES: dict[str, Callable[[TuneConfig, list[str]], int]] = {
-    **dict.fromkeys(SPACES, tune_on_episodes),
-    COMPOSITIONAL: tune_long_tail,
-}
-"""Method -> how it is searched and scored."""
 
 
 class Search:
@@ -241,7 +235,7 @@ class Search:
         self._declare(name, method)
         self._board.started(name)
 
-    def _declare(self, name: str, method: MethodConfig) -> None:
+    def _declare(self, name: str, method: MethodSettings) -> None:
         manifest = self._run.manifest()
         assert manifest is not None, "the run directory is open"
         if name not in manifest["methods"]:

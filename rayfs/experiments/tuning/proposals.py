@@ -7,8 +7,9 @@ from typing import Any
 
 from rayfs.errors import InputError
 from rayfs.experiments.tuning.flags import TuneConfig
-from rayfs.methods.configs import MethodConfig
-from rayfs.methods.search_spaces import Choice, Space, grid_settings, random_settings
+from rayfs.methods.definition import MethodSettings
+from rayfs.methods.search_spaces import grid_settings, random_settings
+from rayfs.methods.spaces import Choice, Space
 from rayfs.statistics.trials import Trial
 
 
@@ -17,7 +18,7 @@ class Plan:
     """What a command proposes."""
 
     config: TuneConfig
-    proposed: dict[str, MethodConfig]
+    proposed: dict[str, MethodSettings]
     """Trial -> its configuration, in order, each once; the first is the recipe's default."""
 
     @property

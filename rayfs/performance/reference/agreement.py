@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from rayfs.backbones.heads import LinearHead
 from rayfs.backbones.regularisation import has_dropout
-from rayfs.methods.base_rows import base_logits, episode_rows
-from rayfs.methods.batches import Batch
-from rayfs.methods.configs import LabelHallucConfig
-from rayfs.methods.finetuning import finetune, make_network
+from rayfs.methods.finetuning.base_rows import base_logits, episode_rows
+from rayfs.methods.finetuning.batches import Batch
+from rayfs.methods.finetuning.loop import finetune, make_network
 from rayfs.methods.frozen import support_classifier
-from rayfs.methods.label_halluc import hallucinating_step
+from rayfs.methods.label_halluc import LabelHallucSettings
+from rayfs.methods.label_halluc.solve import hallucinating_step
 from rayfs.methods.method import Task, World
 from rayfs.performance.reference.backbone import plain_copy
 from rayfs.performance.reference.recipe import head_of, naive_network, naive_query_logits, naive_step
@@ -37,7 +37,7 @@ class Agreement:
         return max(abs(mine - theirs) for pair in pairs for mine, theirs in zip(*pair, strict=True))
 
 
-def compare_steps(task: Task, world: World, randomness: EpisodeRandomness, config: LabelHallucConfig) -> Agreement:
+def compare_steps(task: Task, world: World, randomness: EpisodeRandomness, config: LabelHallucSettings) -> Agreement:
     """Finetune by the engine, and beside it by the naive recipe on the engine's batches, labels and initial head.
 
     Without dropout, which the two draw from different randomness.

@@ -10,8 +10,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rayfs.backbones.regularisation import set_drop_rate
-from rayfs.methods.configs import LabelHallucConfig
-from rayfs.methods.finetuning import trained
+from rayfs.methods.finetuning.loop import trained
+from rayfs.methods.label_halluc import LabelHallucSettings
 
 
 def forward_flops(backbone: nn.Module, n_images: int, shape: tuple[int, int, int]) -> int:
@@ -21,7 +21,7 @@ def forward_flops(backbone: nn.Module, n_images: int, shape: tuple[int, int, int
     return int(counter.get_total_flops())
 
 
-def step_flops(backbone: nn.Module, n_images: int, shape: tuple[int, int, int], config: LabelHallucConfig) -> int:
+def step_flops(backbone: nn.Module, n_images: int, shape: tuple[int, int, int], config: LabelHallucSettings) -> int:
     """Return those of a forward and a backward pass in which `config` says what takes gradients."""
     network = trained(nn.Sequential(copy.deepcopy(backbone), nn.Identity()), config)
     body = _on_no_device(network[0])

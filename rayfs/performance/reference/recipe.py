@@ -2,7 +2,7 @@
 
 Pillow and torchvision make every view, image by image, in a DataLoader; the frozen backbone passes over all base images
 in every episode; tensors lie in memory as PyTorch puts them; every tensor is a parameter group; scikit-learn solves
-with its defaults; every step reads its losses and its accuracy. Own code, by the papers and `LabelHallucConfig`.
+with its defaults; every step reads its losses and its accuracy. Own code, by the papers and `LabelHallucSettings`.
 
 Randomness is PyTorch's global one, as there, so that it wants a process of its own. B base images, V support views,
 Q queries, N base images in all, K classes.
@@ -24,7 +24,7 @@ from rayfs.datasets.augmentation import Augmentation
 from rayfs.datasets.image_table import ImageTable
 from rayfs.engine.stages import stage
 from rayfs.errors import InputError
-from rayfs.methods.configs import LabelHallucConfig
+from rayfs.methods.label_halluc import LabelHallucSettings
 from rayfs.methods.method import Task
 from rayfs.performance.reference.backbone import PlainDropBlock
 from rayfs.performance.reference.images import as_pillow, loaded, make_transforms
@@ -59,7 +59,7 @@ class ReferenceResult:
 
 
 def solve_naively(
-    task: Task, reference: Reference, config: LabelHallucConfig, n_batches: int | None = None
+    task: Task, reference: Reference, config: LabelHallucSettings, n_batches: int | None = None
 ) -> ReferenceResult:
     """Solve one episode.
 
@@ -107,7 +107,7 @@ def solve_naively(
 
 def naive_step(
     network: nn.Sequential, optimizer: torch.optim.Optimizer, base_x: Tensor, base_logits: Tensor, support_x: Tensor,
-    labels: Tensor, config: LabelHallucConfig,
+    labels: Tensor, config: LabelHallucSettings,
 ) -> tuple[float, float]:  # fmt: skip
     """Take one step of (backbone, head) on base views (B, C, H, W) and support views (V, C, H, W).
 
@@ -124,7 +124,7 @@ def naive_step(
         loss = config.lambda_kl * loss_base + config.lambda_ce * loss_support
     with stage("backward"):
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
     with stage("optimiser"):
         optimizer.step()
     with stage("forward"):
@@ -133,7 +133,7 @@ def naive_step(
 
 
 def naive_network(
-    backbone: nn.Module, n_way: int, config: LabelHallucConfig
+    backbone: nn.Module, n_way: int, config: LabelHallucSettings
 ) -> tuple[nn.Sequential, torch.optim.Optimizer]:
     """Return a copy of the plain backbone with a new head, in training mode, and SGD with a group for every tensor.
 
@@ -220,9 +220,9 @@ def naive_query_logits(network: nn.Module, query_x: Tensor) -> Tensor:
     return logits
 
 
-def refuse_variants(config: LabelHallucConfig) -> None:
+def refuse_variants(config: LabelHallucSettings) -> None:
     """Refuse settings that the released recipe does not have."""
-    released = LabelHallucConfig(
+    released = LabelHallucSettings(
         steps=config.steps,
         support_views=config.support_views,
         step_views=config.step_views,

@@ -12,6 +12,7 @@ from typing import Any
 from rayfs.datasets.episode_file import EpisodeManifest, decode_manifest
 from rayfs.errors import InputError
 from rayfs.json_text import parse_json
+from rayfs.methods.registry import canonical
 from rayfs.reports import page
 from rayfs.reports.episodes.chosen_episodes import ChosenEpisode, choose_episodes
 from rayfs.reports.episodes.class_accuracy import ClassCounts, count_classes
@@ -124,7 +125,7 @@ def _refuse_other_episodes(episodes: EpisodeManifest, identity: Mapping[str, Any
 def _baseline(run: RunDirectory, methods: Sequence[str]) -> str | None:
     """Return the baseline that the run's summary names, else the usual one, if it has rows."""
     try:
-        named = parse_json(run.read_file(SUMMARY) or b"{}").get("baseline")
+        named = canonical(str(parse_json(run.read_file(SUMMARY) or b"{}").get("baseline")))
     except (ValueError, AttributeError):
         named = None
     return next((name for name in (named, FROZEN) if name in methods), None)
@@ -215,6 +216,7 @@ def _episode(chosen: ChosenEpisode, pictures: str) -> str:
     assert row.accuracy is not None
     text = f"{row.method} {100 * row.accuracy:.1f}%"
     if other is not None and other.accuracy is not None:
-        text += f", {other.method} {100 * other.accuracy:.1f}%: {chosen.gain_pt:+.1f} points".replace("-", "−")
+        gain = f"{chosen.gain_pt:+.1f}".replace("-", "−")
+        text += f", {other.method} {100 * other.accuracy:.1f}%: {gain} points"
     heading = f"{escape_html(chosen.reason)}: episode {row.episode}"
     return f'<div class="episode"><h3>{heading}</h3><p class="muted">{escape_html(text)}</p>{pictures}</div>'

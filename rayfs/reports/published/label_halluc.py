@@ -15,7 +15,7 @@ DISTINCT = (
     "state): their 600 episodes are 300 distinct ones, and honest intervals about 1.4 times as wide."
 )
 
-FROZEN, OURS = "lr", "label-halluc"
+FROZEN, OURS = "logistic-regression", "label-halluc"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,16 +9,16 @@ from torch import Tensor
 
 from rayfs.backbones.heads import l2_normalize
 from rayfs.engine.features import embed
-from rayfs.methods.configs import PrototypeConfig
 from rayfs.methods.frozen import support_features
 from rayfs.methods.method import Solution, Task, World
+from rayfs.methods.nearest_prototype import NearestPrototypeSettings
 from rayfs.randomness import EpisodeRandomness
 
 
 class NearestPrototype:
     """Compares queries with the mean feature of each class's support views, the same views as `lr` sees."""
 
-    def __init__(self, config: PrototypeConfig) -> None:
+    def __init__(self, config: NearestPrototypeSettings) -> None:
         self.config = config
 
     def solve(self, task: Task, world: World, randomness: EpisodeRandomness) -> Solution:

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from rayfs.backbones.heads import l2_normalize, linear
 from rayfs.backbones.registry import n_features
-from rayfs.methods.base_rows import base_logits, related_rows
-from rayfs.methods.batches import Batch, forward
-from rayfs.methods.configs import AssoAlignConfig
-from rayfs.methods.finetuning import finetune, make_network
+from rayfs.methods.assoalign import AssoAlignSettings
+from rayfs.methods.finetuning.base_rows import base_logits, related_rows
+from rayfs.methods.finetuning.batches import Batch, forward
+from rayfs.methods.finetuning.loop import finetune, make_network
 from rayfs.methods.frozen import support_classifier
 from rayfs.methods.method import Solution, Task, World
 from rayfs.randomness import EpisodeRandomness
@@ -55,7 +55,7 @@ class ArcHead(nn.Module):
 class AssociativeAlignment:
     """Takes three steps in turn: alignment of the backbone, the head on base images, everything on the support."""
 
-    def __init__(self, config: AssoAlignConfig) -> None:
+    def __init__(self, config: AssoAlignSettings) -> None:
         self.config = config
 
     def solve(self, task: Task, world: World, randomness: EpisodeRandomness) -> Solution:
@@ -76,7 +76,11 @@ class AssociativeAlignment:
 
 
 def make_arc_head(
-    task: Task, world: World, randomness: EpisodeRandomness, config: AssoAlignConfig, classifier: tuple[Tensor, Tensor]
+    task: Task,
+    world: World,
+    randomness: EpisodeRandomness,
+    config: AssoAlignSettings,
+    classifier: tuple[Tensor, Tensor],
 ) -> ArcHead:
     """Return the head of arcMax, at random or from the directions of the classifier."""
     head = ArcHead(
@@ -94,7 +98,7 @@ def aligned_step(
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     *,
-    config: AssoAlignConfig,
+    config: AssoAlignSettings,
     labels_of_rows: Tensor,
 ) -> Tensor:
     """Take the parts of one step: centroid loss on the backbone; CE of base images on the head; CE of the support.

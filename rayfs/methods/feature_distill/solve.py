@@ -10,10 +10,10 @@ from functools import partial
 from torch import Tensor, nn
 
 from rayfs.backbones.heads import l2_normalize
-from rayfs.methods.base_rows import base_logits, episode_rows
-from rayfs.methods.batches import Batch
-from rayfs.methods.configs import FeatureDistillConfig
-from rayfs.methods.finetuning import finetune, make_network, step
+from rayfs.methods.feature_distill import FeatureDistillSettings
+from rayfs.methods.finetuning.base_rows import base_logits, episode_rows
+from rayfs.methods.finetuning.batches import Batch
+from rayfs.methods.finetuning.loop import finetune, make_network, step
 from rayfs.methods.frozen import support_classifier
 from rayfs.methods.method import Solution, Task, World
 from rayfs.randomness import EpisodeRandomness
@@ -22,7 +22,7 @@ from rayfs.randomness import EpisodeRandomness
 class FeatureDistillation:
     """Finetunes on `lambda_base L + lambda_ce CE(support)`."""
 
-    def __init__(self, config: FeatureDistillConfig) -> None:
+    def __init__(self, config: FeatureDistillSettings) -> None:
         self.config = config
 
     def solve(self, task: Task, world: World, randomness: EpisodeRandomness) -> Solution:

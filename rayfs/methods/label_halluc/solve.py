@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from rayfs.backbones.heads import LinearHead, l2_normalize
 from rayfs.engine.distillation import distillation_loss
 from rayfs.engine.stages import stage
-from rayfs.methods.base_rows import base_logits, episode_rows, top_base
-from rayfs.methods.batches import Batch
-from rayfs.methods.configs import LabelHallucConfig
-from rayfs.methods.finetuning import Step, finetune, make_network, step
+from rayfs.methods.finetuning.base_rows import base_logits, episode_rows, top_base
+from rayfs.methods.finetuning.batches import Batch
+from rayfs.methods.finetuning.loop import Step, finetune, make_network, step
 from rayfs.methods.frozen import classify, support_classifier
+from rayfs.methods.label_halluc import LabelHallucSettings
 from rayfs.methods.method import Solution, Task, World
 from rayfs.randomness import EpisodeRandomness
 
@@ -30,7 +30,7 @@ from rayfs.randomness import EpisodeRandomness
 class LabelHallucination:
     """Finetunes a copy of the backbone and a new head on hallucinated soft labels and the support set."""
 
-    def __init__(self, config: LabelHallucConfig) -> None:
+    def __init__(self, config: LabelHallucSettings) -> None:
         self.config = config
 
     def solve(self, task: Task, world: World, randomness: EpisodeRandomness) -> Solution:
@@ -49,7 +49,7 @@ class LabelHallucination:
 
 
 def hallucinating_step(
-    world: World, classifier: tuple[Tensor, Tensor], labels_NK: Tensor, config: LabelHallucConfig
+    world: World, classifier: tuple[Tensor, Tensor], labels_NK: Tensor, config: LabelHallucSettings
 ) -> Step:
     """Return what takes one step on base images with hallucinated labels and on the support.
 
@@ -89,6 +89,7 @@ def base_head_logits(features_BD: Tensor, head: LinearHead, gradient: str) -> Te
     if gradient in ("none", "head"):
         features_BD = features_BD.detach()
     if gradient in ("head", "both"):
-        return head(features_BD)
+        logits_BK: Tensor = head(features_BD)
+        return logits_BK
     features_BD = l2_normalize(features_BD) if head.normalize else features_BD
     return F.linear(features_BD, head.linear.weight.detach(), head.linear.bias.detach())

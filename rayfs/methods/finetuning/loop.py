@@ -20,8 +20,8 @@ from rayfs.backbones.regularisation import generators, reset_ramp, set_drop_rate
 from rayfs.backbones.split import split
 from rayfs.engine.repeated_step import RepeatedStep, replayable
 from rayfs.engine.stages import stage
-from rayfs.methods.batches import Batch, Batches, forward
-from rayfs.methods.configs import BaseFinetuneConfig, FinetuneConfig
+from rayfs.methods.finetuning.batches import Batch, Batches, forward
+from rayfs.methods.finetuning.settings import BaseFinetuneSettings, FinetuneSettings
 from rayfs.methods.joint import joint_rows, recognise_jointly
 from rayfs.methods.method import Solution, Task, World
 from rayfs.randomness import EpisodeRandomness
@@ -41,7 +41,7 @@ def finetune(
     task: Task,
     world: World,
     randomness: EpisodeRandomness,
-    config: FinetuneConfig,
+    config: FinetuneSettings,
     network: nn.Sequential,
     base_rows: np.ndarray,
     base_batch: int,
@@ -81,7 +81,7 @@ def finetune(
 
 
 def take_steps(
-    repeated: RepeatedStep, batches: Batches, optimizer: torch.optim.Optimizer, config: FinetuneConfig
+    repeated: RepeatedStep, batches: Batches, optimizer: torch.optim.Optimizer, config: FinetuneSettings
 ) -> list[Tensor]:
     """Take all steps of an episode; return the (2,) losses before each, on the device."""
     rates = [float(group["lr"]) for group in optimizer.param_groups]
@@ -114,7 +114,7 @@ def make_network(
     task: Task,
     world: World,
     randomness: EpisodeRandomness,
-    config: FinetuneConfig,
+    config: FinetuneSettings,
     classifier: tuple[Tensor, Tensor] | None,
 ) -> nn.Sequential:
     """Return a copy of the backbone with a new head, in training mode but for its frozen blocks.
@@ -138,7 +138,7 @@ def make_network(
     return trained(nn.Sequential(backbone, head), config)
 
 
-def trained(network: nn.Sequential, config: FinetuneConfig) -> nn.Sequential:
+def trained(network: nn.Sequential, config: FinetuneSettings) -> nn.Sequential:
     """Return (backbone, head) in training mode, with what the settings freeze frozen.
 
     With `first_conv="frozen"` the backbone's first convolution is left out, as in the released code: it receives
@@ -153,7 +153,7 @@ def trained(network: nn.Sequential, config: FinetuneConfig) -> nn.Sequential:
     return network
 
 
-def make_optimizer(network: nn.Sequential, config: FinetuneConfig) -> torch.optim.SGD:
+def make_optimizer(network: nn.Sequential, config: FinetuneSettings) -> torch.optim.SGD:
     """Return SGD with one learning rate for what is trained of the backbone and one for the head.
 
     Learning rates that change are tensors where steps are captured: a graph would repeat a number for ever.
@@ -194,14 +194,14 @@ def no_longer_falls(losses: list[Tensor], window: int) -> bool:
     if not window or len(losses) % window or len(losses) < 2 * window:
         return False
     before, after = torch.stack(losses[-2 * window :]).sum(1).view(2, window).mean(1).tolist()
-    return after >= before
+    return bool(after >= before)
 
 
 def step(
     network: nn.Sequential,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
-    config: FinetuneConfig,
+    config: FinetuneSettings,
     base_loss: BaseLoss | None = None,
     base_weight: float = 1.0,
 ) -> Tensor:
@@ -224,20 +224,20 @@ def step(
 
 
 def _losses(
-    network: nn.Sequential, batch: Batch, config: FinetuneConfig, base_loss: BaseLoss | None
+    network: nn.Sequential, batch: Batch, config: FinetuneSettings, base_loss: BaseLoss | None
 ) -> tuple[Tensor, Tensor]:
     """Return the loss on base images, 0 without any, and on the support."""
     backbone, head = network
     if base_loss is None:
         loss_support = F.cross_entropy(head(forward(backbone, batch.support_x, config.precision)), batch.support_labels)
         return torch.zeros_like(loss_support), loss_support
-    assert isinstance(config, BaseFinetuneConfig), "only methods with base images have a loss on them"
+    assert isinstance(config, BaseFinetuneSettings), "only methods with base images have a loss on them"
     base_features, support_features = joint_features(backbone, batch, config)
     loss_base = base_loss(batch, base_features, head)
     return loss_base, F.cross_entropy(head(support_features), batch.support_labels)
 
 
-def joint_features(backbone: nn.Module, batch: Batch, config: BaseFinetuneConfig) -> tuple[Tensor, Tensor]:
+def joint_features(backbone: nn.Module, batch: Batch, config: BaseFinetuneSettings) -> tuple[Tensor, Tensor]:
     """Return the features (B, D) of base images and (V, D) of support views, batch statistics joint or split."""
     if config.batch_norm == "joint":
         n = [len(batch.base_x), len(batch.support_x)]

@@ -8,17 +8,17 @@ from functools import partial
 
 import numpy as np
 
-from rayfs.methods.configs import SupportOnlyConfig
-from rayfs.methods.finetuning import finetune, make_network, step
+from rayfs.methods.finetuning.loop import finetune, make_network, step
 from rayfs.methods.frozen import support_classifier
 from rayfs.methods.method import Solution, Task, World
+from rayfs.methods.support_only import SupportOnlySettings
 from rayfs.randomness import EpisodeRandomness
 
 
 class SupportOnly:
     """Finetunes on `lambda_ce CE(support)`."""
 
-    def __init__(self, config: SupportOnlyConfig) -> None:
+    def __init__(self, config: SupportOnlySettings) -> None:
         self.config = config
 
     def solve(self, task: Task, world: World, randomness: EpisodeRandomness) -> Solution:

@@ -9,12 +9,12 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rayfs.methods.base_rows import base_logits, episode_rows, top_base
-from rayfs.methods.batches import Batch
-from rayfs.methods.configs import HardLabelConfig
-from rayfs.methods.finetuning import finetune, make_network, step
+from rayfs.methods.finetuning.base_rows import base_logits, episode_rows, top_base
+from rayfs.methods.finetuning.batches import Batch
+from rayfs.methods.finetuning.loop import finetune, make_network, step
 from rayfs.methods.frozen import support_classifier
-from rayfs.methods.label_halluc import hallucinated_logits
+from rayfs.methods.hard_label import HardLabelSettings
+from rayfs.methods.label_halluc.solve import hallucinated_logits
 from rayfs.methods.method import Solution, Task, World
 from rayfs.randomness import EpisodeRandomness
 
@@ -22,7 +22,7 @@ from rayfs.randomness import EpisodeRandomness
 class HardLabel:
     """Finetunes on `lambda_base CE(base, arg max of the hallucinated label) + lambda_ce CE(support)`."""
 
-    def __init__(self, config: HardLabelConfig) -> None:
+    def __init__(self, config: HardLabelSettings) -> None:
         self.config = config
 
     def solve(self, task: Task, world: World, randomness: EpisodeRandomness) -> Solution:

@@ -14,8 +14,8 @@ from torch import Tensor
 from rayfs.backbones.split import split
 from rayfs.engine.row_input import IndexInput, RowInput
 from rayfs.engine.stages import stage
-from rayfs.methods.base_rows import RowSampler
-from rayfs.methods.configs import FinetuneConfig
+from rayfs.methods.finetuning.base_rows import RowSampler
+from rayfs.methods.finetuning.settings import FinetuneSettings
 from rayfs.methods.frozen import tile_support
 from rayfs.methods.method import Task, World
 from rayfs.randomness import EpisodeRandomness
@@ -48,7 +48,7 @@ class Batches:
     """
 
     def __init__(
-        self, task: Task, world: World, randomness: EpisodeRandomness, config: FinetuneConfig, base_rows: np.ndarray,
+        self, task: Task, world: World, randomness: EpisodeRandomness, config: FinetuneSettings, base_rows: np.ndarray,
         b: int,
     ) -> None:  # fmt: skip
         images, labels = tile_support(task, config.step_views)
@@ -122,7 +122,7 @@ class KeptViews:
 
     @torch.no_grad()
     def __init__(
-        self, images: Tensor, world: World, randomness: EpisodeRandomness, config: FinetuneConfig,
+        self, images: Tensor, world: World, randomness: EpisodeRandomness, config: FinetuneSettings,
         generator: torch.Generator, b: int, n_support: int,
     ) -> None:  # fmt: skip
         frozen, _ = split(world.backbone, config.frozen_blocks)

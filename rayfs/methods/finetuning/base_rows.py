@@ -10,9 +10,10 @@ import torch
 
 from rayfs.datasets.image_table import ImageTable
 from rayfs.engine.bank import BaseBank
-from rayfs.methods.configs import BaseFinetuneConfig
+from rayfs.methods.finetuning.settings import BaseFinetuneSettings
 from rayfs.methods.frozen import classify
 from rayfs.methods.method import TopBase
+from rayfs.methods.needs import BaseImages
 from rayfs.randomness import EpisodeRandomness, torch_generator
 
 TOP = 8
@@ -40,7 +41,7 @@ class RowSampler:
         return rows
 
 
-def chosen_rows(table: ImageTable, config: BaseFinetuneConfig, seed: int) -> np.ndarray:
+def chosen_rows(table: ImageTable, config: BaseFinetuneSettings, seed: int) -> np.ndarray:
     """Return the rows (n,) int64, in order, that `base_fraction` and `base_imbalance` leave; the same in every episode.
 
     Class sizes are shuffled over the classes, and images within a class drawn, from (seed, "base subset").
@@ -72,19 +73,20 @@ def class_shares(n_classes: int, form: str, ratio: float) -> np.ndarray:
 
 def kept_images(n_images: np.ndarray, share: np.ndarray) -> np.ndarray:
     """Return how many of the images of classes a share is, int64, at least 1."""
-    return np.maximum(1, np.rint(n_images * share)).astype(np.int64)
+    kept: np.ndarray = np.maximum(1, np.rint(n_images * share)).astype(np.int64)
+    return kept
 
 
-def n_chosen(class_counts: np.ndarray, config: BaseFinetuneConfig) -> int:
+def n_chosen(class_counts: np.ndarray, images: BaseImages) -> int:
     """Return the fewest rows that `chosen_rows` can give classes of these sizes, before any is drawn.
 
     For classes of one size it gives them whatever is drawn.
     """
-    if config.base_imbalance == "none":
-        return int(kept_images(class_counts, np.full(len(class_counts), config.base_fraction)).sum())
+    if images.imbalance == "none":
+        return int(kept_images(class_counts, np.full(len(class_counts), images.fraction)).sum())
     from scipy.optimize import linear_sum_assignment  # 0.3 s to import
 
-    shares = config.base_fraction * class_shares(len(class_counts), config.base_imbalance, config.imbalance_ratio)
+    shares = images.fraction * class_shares(len(class_counts), images.imbalance, images.imbalance_ratio)
     kept_CC = kept_images(class_counts[:, None], shares)
     return int(kept_CC[linear_sum_assignment(kept_CC)].sum())
 
@@ -133,7 +135,7 @@ def top_base(logits_NK: torch.Tensor, rows: np.ndarray) -> TopBase:
 
 
 def episode_rows(
-    bank: BaseBank, config: BaseFinetuneConfig, randomness: EpisodeRandomness, logits_NK: torch.Tensor | None
+    bank: BaseBank, config: BaseFinetuneSettings, randomness: EpisodeRandomness, logits_NK: torch.Tensor | None
 ) -> np.ndarray:
     """Return the base rows (n,) that an episode is finetuned on.
 
@@ -147,4 +149,5 @@ def episode_rows(
         return rows
     assert logits_NK is not None, "a related subset needs the logits of all base images"
     among, _ = related_rows(logits_NK[torch.from_numpy(rows)], bank.table.labels[rows], config.related_classes)
-    return rows[among]
+    related: np.ndarray = rows[among]
+    return related

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from rayfs.backbones.heads import l2_normalize
 from rayfs.engine.batched_logistic_regression import fit_batched_logistic_regression
-from rayfs.methods.classifier_settings import ClassifierConfig
+from rayfs.methods.classifiers.definition import ClassifierSettings
+from rayfs.methods.classifiers.registry import classifier_of
 
 
 def prepare_features(features: Tensor, normalize: bool) -> Tensor:
@@ -23,7 +24,7 @@ def prepare_features(features: Tensor, normalize: bool) -> Tensor:
     return l2_normalize(features.flatten(0, -2)).view_as(features) if normalize else features
 
 
-def predict(config: ClassifierConfig, support_ESD: Tensor, labels_S: Tensor, query_EQD: Tensor) -> Tensor:
+def predict(settings: ClassifierSettings, support_ESD: Tensor, labels_S: Tensor, query_EQD: Tensor) -> Tensor:
     """Return the predicted label (E, Q) int64 of every query.
 
     Arguments:
@@ -33,29 +34,19 @@ def predict(config: ClassifierConfig, support_ESD: Tensor, labels_S: Tensor, que
     Raises:
         ArithmeticError: a logistic regression did not reach its optimum.
     """
-    match config.classifier:
-        case "lr":
-            assert config.c is not None, "the configuration of lr has a c"
-            return logistic_regression(support_ESD, labels_S, query_EQD, config.c)
-        case "nearest-neighbour":
-            return nearest_neighbour(support_ESD, labels_S, query_EQD)
-        case "prototype":
-            return prototype(support_ESD, labels_S, query_EQD)
-        case "cosine":
-            return cosine(support_ESD, labels_S, query_EQD)
-        case "svm":
-            assert config.c is not None, "the configuration of svm has a c"
-            return svm(support_ESD, labels_S, query_EQD, config.c)
-    raise ValueError(f"no classifier is called '{config.classifier}'")
+    return classifier_of(settings).load()(settings, support_ESD, labels_S, query_EQD)
 
 
-def logistic_regression(support_ESD: Tensor, labels_S: Tensor, query_EQD: Tensor, c: float) -> Tensor:
+def logistic_regression(
+    settings: ClassifierSettings, support_ESD: Tensor, labels_S: Tensor, query_EQD: Tensor
+) -> Tensor:
     """Return the class of the largest logit `W z + b`, fitted with the penalty `1/2 ||W||²` and loss weight `c`."""
-    weights_EKD, intercepts_EK = fit_batched_logistic_regression(support_ESD, labels_S, c)
+    assert settings.c is not None, "a logistic regression has a penalty"
+    weights_EKD, intercepts_EK = fit_batched_logistic_regression(support_ESD, labels_S, settings.c)
     return (query_EQD @ weights_EKD.mT + intercepts_EK[:, None]).argmax(2)
 
 
-def nearest_neighbour(support_ESD: Tensor, labels_S: Tensor, query_EQD: Tensor) -> Tensor:
+def nearest_neighbour(settings: ClassifierSettings, support_ESD: Tensor, labels_S: Tensor, query_EQD: Tensor) -> Tensor:
     """Return the label of the support row at the least Euclidean distance.
 
     On features of unit length this is also RFS's `Cosine`, the row at the least angle.
@@ -63,7 +54,7 @@ def nearest_neighbour(support_ESD: Tensor, labels_S: Tensor, query_EQD: Tensor) 
     return labels_S.to(query_EQD.device)[_nearest(support_ESD, query_EQD)]
 
 
-def prototype(support_ESD: Tensor, labels_S: Tensor, query_EQD: Tensor) -> Tensor:
+def prototype(settings: ClassifierSettings, support_ESD: Tensor, labels_S: Tensor, query_EQD: Tensor) -> Tensor:
     """Return the class whose mean support feature is at the least Euclidean distance.
 
     Jake Snell, Kevin Swersky, Richard Zemel, "Prototypical Networks for Few-shot Learning", NeurIPS 2017, eq. 1 and 2.
@@ -71,7 +62,7 @@ def prototype(support_ESD: Tensor, labels_S: Tensor, query_EQD: Tensor) -> Tenso
     return _nearest(_class_means(support_ESD, labels_S), query_EQD)
 
 
-def cosine(support_ESD: Tensor, labels_S: Tensor, query_EQD: Tensor) -> Tensor:
+def cosine(settings: ClassifierSettings, support_ESD: Tensor, labels_S: Tensor, query_EQD: Tensor) -> Tensor:
     """Return the class with the largest cosine between the query and the mean of its unit-length support features.
 
     Spyros Gidaris, Nikos Komodakis, "Dynamic Few-Shot Visual Learning without Forgetting", CVPR 2018, eq. 6 without
@@ -81,7 +72,7 @@ def cosine(support_ESD: Tensor, labels_S: Tensor, query_EQD: Tensor) -> Tensor:
     return (query_EQD @ prepare_features(means_EKD, normalize=True).mT).argmax(2)  # the query's norm decides nothing
 
 
-def svm(support_ESD: Tensor, labels_S: Tensor, query_EQD: Tensor, c: float) -> Tensor:
+def svm(settings: ClassifierSettings, support_ESD: Tensor, labels_S: Tensor, query_EQD: Tensor) -> Tensor:
     """Return the class that scikit-learn's linear SVC (one against one) votes for; an episode at a time, on the CPU.
 
     Deviation: RFS standardises the features first.
@@ -89,7 +80,7 @@ def svm(support_ESD: Tensor, labels_S: Tensor, query_EQD: Tensor, c: float) -> T
     labels = labels_S.numpy(force=True)
     from sklearn.svm import SVC  # almost a second to import
 
-    solver = SVC(kernel="linear", C=c)
+    solver = SVC(kernel="linear", C=settings.c)
     episodes = zip(support_ESD.numpy(force=True), query_EQD.numpy(force=True), strict=True)
     return torch.from_numpy(np.stack([solver.fit(support, labels).predict(query) for support, query in episodes]))
 

@@ -1,0 +1,1 @@
+"""Classifiers of frozen features, which the embedding job runs on many episodes at once."""
