@@ -1,28 +1,43 @@
-"""How an embedding is trained. No torch here, so that a command line opens fast."""
+"""How an embedding is trained: what was given, and what was decided. No torch here: a command line opens fast."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 from rayfs.errors import InputError
+from rayfs.training.objectives.definition import NoSettings, ObjectiveDefinition
+from rayfs.training.objectives.registry import OBJECTIVES
+from rayfs.training.setting_checks import (
+    flag,
+    refuse_below,
+    refuse_negative,
+    refuse_unknown,
+    refuse_unless_positive,
+    refuse_unless_share,
+)
 
-OBJECTIVES = (
-    "cross-entropy", "rfs-simple", "rfs-distill", "skd-gen0", "skd-gen1", "ier-gen0", "ier-distill", "cosine",
-    "balanced-softmax",
-)  # fmt: skip
 PRECISIONS = ("auto", "float32", "bf16")
 SAMPLERS = ("uniform", "square-root", "class-aware")
-SCHEDULES = ("step", "cosine")
+
+SCHEDULE_SETTINGS: dict[str, dict[str, Any]] = {
+    "step": {"lr_decay": 0.1, "decay_at": (1 / 2, 2 / 3, 5 / 6)},
+    "cosine": {},
+    "poly": {"poly_power": 0.9},
+}
+"""Schedule -> its settings, and what they are where neither a flag nor the recipe says: RFS on CIFAR; DeepLab."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
-    """Settings of embedding learning. None: the published value for the objective and the benchmark (`recipes.py`)."""
+    """Settings of embedding learning as given. None: the published value for the objective and the benchmark."""
 
     objective: str = "cross-entropy"
-    """What is minimised: cross-entropy, rfs-simple, rfs-distill, skd-gen0, skd-gen1, ier-gen0, ier-distill, cosine
-    or balanced-softmax (papers and equations: rayfs/training/OBJECTIVE.py)."""
+    """What is minimised; papers and equations: rayfs/training/objectives/."""
     teacher: str | None = None
     """Checkpoint of the generation before (.safetensors, .pth, or a name in the package): rfs-distill, skd-gen1 and
     ier-distill need one."""
+    teacher_backbone: str | None = None
+    """Backbone of the teacher, where it is not that of --backbone."""
     init: str | None = None
     """Checkpoint that the backbone starts from (.safetensors, .pth, or a name in the package), whatever its classes;
     heads start fresh. Compositional knowledge transfer starts from ImageNet on Places-LT."""
@@ -39,12 +54,14 @@ class PretrainConfig:
     head_lr: float | None = None
     """Learning rate of the heads at the start, where it differs from the backbone's (cosine on Places-LT: 0.1)."""
     schedule: str | None = None
-    """step (RFS, SKD, IER) or cosine (to 0, epoch by epoch; the cosine classifier)."""
+    """step (RFS, SKD, IER), cosine (to 0, epoch by epoch; the cosine classifier) or poly (to 0, step by step)."""
     lr_decay: float | None = None
     """Factor at each decay point of the step schedule (0.1: released codes)."""
     decay_at: tuple[float, ...] | None = None
     """Decay points as shares of the epochs (RFS on CIFAR: 45, 60 and 75 of 90; SKD and IER: 60 of 65; SKD gen1: 3 of 8
     on FC100, 5 of 8 on mini)."""
+    poly_power: float | None = None
+    """Power of the poly schedule (0.9: DeepLab)."""
     momentum: float = 0.9
     """Of SGD (RFS; SKD and IER inherit it)."""
     weight_decay: float | None = None
@@ -54,25 +71,8 @@ class PretrainConfig:
     class-aware (classes equally often)."""
     precision: str = "auto"
     """float32 (GPUs multiply in TF32), bf16 (autocast), or auto: bf16 on a GPU, float32 on CPUs (ours)."""
-    rotations: bool = False
-    """cross-entropy: 90-degree turns as extra classes (the usual enlargement of Omniglot; ours)."""
-    gamma: float | None = None
-    """Weight of the self-supervision: SKD gen0 2; SKD gen1 0.1 (CIFAR-FS), 0.2 (FC100), both tuned for a term that the
-    released code then divided by 3, and 0.025 (mini, repaired code); IER 1."""
-    temperature: float | None = None
-    """T of the distillation: RFS 4, SKD gen1 2 (released code; 4 is quoted from the paper), IER 4."""
-    ce_weight: float | None = None
-    """Weight of the supervised loss beside distillation: RFS 0.5 (released command), IER 1."""
-    kd_weight: float | None = None
-    """Weight of the distillation: RFS 0.5 (released command), IER 1."""
-    negatives: int | None = None
-    """IER: negatives from the memory bank for each contrast (6,400: released code)."""
-    memory_momentum: float | None = None
-    """IER: share of the old value in the memory bank (0.99: released code)."""
-    contrast_temperature: float | None = None
-    """IER: τ of the contrast (1: released code)."""
-    initial_scale: float | None = None
-    """cosine, balanced-softmax: start of the learnable scale s (16: compositional knowledge transfer, section 4)."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The objective's own settings that were given, by name; the others have their published values."""
     validation_n_way: int = 5
     """Classes of the validation episodes that choose the epoch (ours). Long-tailed benchmarks have none: there the
     accuracy of the trained classifier on validation images chooses, as the mean over classes."""
@@ -84,39 +84,75 @@ class PretrainConfig:
     """Root seed of initialisation, order, views and validation episodes."""
 
     def __post_init__(self) -> None:
-        _refuse_unknown(self, "objective", OBJECTIVES)
-        _refuse_unknown(self, "precision", PRECISIONS)
-        for name, known in (("sampler", SAMPLERS), ("schedule", SCHEDULES)):
-            if getattr(self, name) is not None:
-                _refuse_unknown(self, name, known)
-        least = {
-            "epochs": 1, "batch": 1, "negatives": 1, "validation_n_way": 2, "validation_n_shot": 1,
-            "validation_episodes": 2,
-        }  # fmt: skip
-        for name, minimum in least.items():
-            value = getattr(self, name)
-            if value is not None and value < minimum:
-                raise InputError(f"{_flag(name)} is {value}; expected at least {minimum}")
-        for name in ("lr", "head_lr", "lr_decay", "temperature", "contrast_temperature", "initial_scale"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise InputError(f"{_flag(name)} is {value}; expected a positive number")
-        for name in ("momentum", "memory_momentum"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
-                raise InputError(f"{_flag(name)} is {value}; expected 0 or more, and less than 1")
-        for name in ("weight_decay", "gamma", "ce_weight", "kd_weight"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < float("inf"):
-                raise InputError(f"{_flag(name)} is {value}; expected zero or a positive number")
-        if self.decay_at is not None and not all(0 < share <= 1 for share in self.decay_at):
-            raise InputError(f"--decay-at is {self.decay_at}; expected shares of the epochs, above 0 and up to 1")
+        refuse_unknown(self, "objective", tuple(OBJECTIVES))
+        check_loop(self)
+
+    @property
+    def definition(self) -> ObjectiveDefinition:
+        """What the registry says of the objective."""
+        return OBJECTIVES[self.objective]
 
 
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Settings of embedding learning as they were decided (`resolve.py`); what does not apply is None.
+
+    Fields are those of `PretrainConfig`, with their meaning and units.
+    """
+
+    objective: str
+    teacher: str | None = None
+    teacher_backbone: str | None = None
+    init: str | None = None
+    epochs: int
+    batch: int
+    lr: float
+    head_lr: float | None = None
+    schedule: str
+    lr_decay: float | None = None
+    decay_at: tuple[float, ...] | None = None
+    poly_power: float | None = None
+    momentum: float = 0.9
+    weight_decay: float
+    sampler: str | None = None
+    """None: the objective has no sampler."""
+    precision: str = "auto"
+    settings: Any = field(default_factory=NoSettings)
+    """The objective's own, an instance of `ObjectiveDefinition.settings`."""
+    validation_n_way: int = 5
+    validation_n_shot: int = 1
+    validation_episodes: int = 200
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_loop(self)
+
+    @property
+    def definition(self) -> ObjectiveDefinition:
+        """What the registry says of the objective."""
+        return OBJECTIVES[self.objective]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all settings by name, the objective's own among them."""
+        values: dict[str, Any] = {}
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            values |= asdict(value) if setting.name == "settings" else {setting.name: value}
+        return values
 
 
-def _refuse_unknown(config: PretrainConfig, name: str, known: tuple[str, ...]) -> None:
-    if getattr(config, name) not in known:
-        raise InputError(f"{_flag(name)} is '{getattr(config, name)}'; expected one of {', '.join(known)}")
+def check_loop(config: PretrainConfig | TrainingConfig) -> None:
+    """Refuse settings of the loop that are impossible.
+
+    Raises:
+        InputError: names the flag, the value and what was expected.
+    """
+    refuse_unknown(config, "precision", PRECISIONS)
+    refuse_unknown(config, "sampler", SAMPLERS)
+    refuse_unknown(config, "schedule", tuple(SCHEDULE_SETTINGS))
+    refuse_below(config, epochs=1, batch=1, validation_n_way=2, validation_n_shot=1, validation_episodes=2)
+    refuse_unless_positive(config, "lr", "head_lr", "lr_decay", "poly_power")
+    refuse_unless_share(config, "momentum")
+    refuse_negative(config, "weight_decay")
+    if config.decay_at is not None and not all(0 < share <= 1 for share in config.decay_at):
+        raise InputError(f"{flag('decay_at')} is {config.decay_at}; expected shares of the epochs, above 0 and up to 1")
