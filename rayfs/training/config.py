@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Annotated, Any
 
 from rayfs.errors import InputError
+from rayfs.flags.flag import Shown, settings_of
+from rayfs.training.objectives.catalogue import OBJECTIVE_CATALOGUE
 from rayfs.training.objectives.definition import NoSettings, ObjectiveDefinition
 from rayfs.training.objectives.registry import OBJECTIVES
 from rayfs.training.setting_checks import (
@@ -29,59 +31,54 @@ SCHEDULE_SETTINGS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
-    """Settings of embedding learning as given. None: the published value for the objective and the benchmark."""
+    """Settings of embedding learning as given: flags of the job. None: as published for objective and benchmark."""
 
-    objective: str = "cross-entropy"
-    """What is minimised; papers and equations: rayfs/training/objectives/."""
-    teacher: str | None = None
-    """Checkpoint of the generation before (.safetensors, .pth, or a name in the package): rfs-distill, skd-gen1 and
-    ier-distill need one."""
+    objective: Annotated[str, Shown(title="Objective")] = "cross-entropy"
+    """What is minimised."""
+    settings: Mapping[str, Any] = settings_of(OBJECTIVE_CATALOGUE)
+    """The objective's own settings that were given, by name; the others have their published values."""
+    teacher: Annotated[str | None, Shown(value="FILE")] = None
+    """Trained networks to learn from (.safetensors, .pth, or a name in the package), for objectives that have a
+    teacher."""
     teacher_backbone: str | None = None
-    """Backbone of the teacher, where it is not that of --backbone."""
-    init: str | None = None
+    """Network of the teacher; default: that of --backbone."""
+    init: Annotated[str | None, Shown(value="FILE")] = None
     """Checkpoint that the backbone starts from (.safetensors, .pth, or a name in the package), whatever its classes;
-    heads start fresh. Compositional knowledge transfer starts from ImageNet on Places-LT."""
-    epochs: int | None = None
-    """Passes over the base set (RFS: 90 on CIFAR, 100 mini, 60 tiered; SKD and IER: 65, tiered 60; SKD gen1: 65, FC100
-    and mini 8; cosine: 90, CIFAR-100-LT 200, Places-LT 10)."""
+    heads start fresh. Default: random weights; Places-LT is published with weights from ImageNet."""
+    epochs: Annotated[int | None, Shown(title="Training (defaults: as published, --help-objective NAME)")] = None
+    """Passes over the base set."""
     batch: int | None = None
-    """Images a step over all workers, before an objective makes several views of each (RFS, SKD: 64; IER: 64, as on
-    CIFAR and in the re-runs behind Label Hallucination; its own code has 32 on mini and tiered; cosine: 512,
-    CIFAR-100-LT and Places-LT 128)."""
+    """Images a step over all workers, before an objective makes several views of each."""
     lr: float | None = None
-    """Learning rate at the start (RFS, SKD gen0, IER: 0.05; SKD gen1: 0.001; cosine: 0.2 at batch 512, CIFAR-100-LT
-    0.1, Places-LT 0.001)."""
+    """Learning rate at the start."""
     head_lr: float | None = None
-    """Learning rate of the heads at the start, where it differs from the backbone's (cosine on Places-LT: 0.1)."""
+    """Learning rate of the heads at the start, where it differs from the backbone's."""
     schedule: str | None = None
-    """step (RFS, SKD, IER), cosine (to 0, epoch by epoch; the cosine classifier) or poly (to 0, step by step)."""
+    """How the rate falls: step, cosine (to 0, epoch by epoch) or poly (to 0, step by step)."""
     lr_decay: float | None = None
-    """Factor at each decay point of the step schedule (0.1: released codes)."""
+    """step: factor at each decay point."""
     decay_at: tuple[float, ...] | None = None
-    """Decay points as shares of the epochs (RFS on CIFAR: 45, 60 and 75 of 90; SKD and IER: 60 of 65; SKD gen1: 3 of 8
-    on FC100, 5 of 8 on mini)."""
+    """step: decay points as shares of the epochs."""
     poly_power: float | None = None
-    """Power of the poly schedule (0.9: DeepLab)."""
+    """poly: power of the share of steps that are left; default: 0.9."""
     momentum: float = 0.9
     """Of SGD (RFS; SKD and IER inherit it)."""
     weight_decay: float | None = None
-    """L2 penalty (5e-4: RFS, SKD, IER, cosine; 2e-4: CIFAR-100-LT, LDAM's code)."""
+    """L2 penalty."""
     sampler: str | None = None
-    """uniform (each image once an epoch: RFS, SKD, IER), square-root (classes by the root of their size: cosine) or
-    class-aware (classes equally often)."""
+    """uniform (each image once an epoch), square-root (classes by the root of their size) or class-aware (classes
+    equally often)."""
     precision: str = "auto"
     """float32 (GPUs multiply in TF32), bf16 (autocast), or auto: bf16 on a GPU, float32 on CPUs (ours)."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """The objective's own settings that were given, by name; the others have their published values."""
-    validation_n_way: int = 5
-    """Classes of the validation episodes that choose the epoch (ours). Long-tailed benchmarks have none: there the
-    accuracy of the trained classifier on validation images chooses, as the mean over classes."""
-    validation_n_shot: int = 1
-    """Support images a class of the validation episodes (ours)."""
-    validation_episodes: int = 200
-    """Validation episodes, 2 or more, the same every epoch; frozen features and logistic regression."""
     seed: int = 0
     """Root seed of initialisation, order, views and validation episodes."""
+    validation_n_way: Annotated[int, Shown(title="Validation, which chooses the epoch")] = 5
+    """Classes of the validation episodes. Long-tailed benchmarks have none: there the accuracy of the trained
+    classifier on validation images chooses, as the mean over classes."""
+    validation_n_shot: int = 1
+    """Support images a class of the validation episodes."""
+    validation_episodes: int = 200
+    """Validation episodes, 2 or more, the same every epoch; frozen features and logistic regression."""
 
     def __post_init__(self) -> None:
         refuse_unknown(self, "objective", tuple(OBJECTIVES))

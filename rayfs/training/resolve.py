@@ -28,12 +28,13 @@ def resolve(config: PretrainConfig, benchmark: str) -> TrainingConfig:
     published = _with_schedule(config, published)
     loop = {field.name: getattr(config, field.name) for field in fields(config) if field.name != "settings"}
     filled: dict[str, Any] = {name: published.get(name) if value is None else value for name, value in loop.items()}
-    return TrainingConfig(**filled, settings=definition.settings(**{**own, **config.settings}))
+    given = {name: value for name, value in config.settings.items() if name in definition.setting_names}
+    return TrainingConfig(**filled, settings=definition.settings(**{**own, **given}))
 
 
 def _refuse_settings_of_others(config: PretrainConfig, definition: ObjectiveDefinition) -> None:
-    """Refuse what is given and means nothing to the objective."""
-    given = dict(config.settings)
+    """Refuse what is given and means nothing to the objective; to switch off what it does not have is no error."""
+    given = {name: value for name, value in config.settings.items() if value is not False}
     if definition.teacher is None:
         given |= {name: getattr(config, name) for name in TEACHER_SETTINGS if getattr(config, name) is not None}
     for name in sorted(given.keys() - set(definition.setting_names)):
