@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, Union
 
 from rayfs.errors import InputError, Terminated
 from rayfs.flags.flag import Catalogue, catalogue_of, flags_of
@@ -78,7 +78,8 @@ def _entry_help(config_class: type, catalogue: Catalogue, name: str, rest: Seque
     if name not in known:
         raise InputError(f"--help-{catalogue.word} is '{name}'; expected one of {', '.join(known)}")
     flags = [
-        replace(flag, default=None if flag.default is MISSING else flag.default) for flag in flags_of(config_class)
+        replace(flag, default=None, hint=Union[flag.hint, None]) if flag.default is MISSING else flag  # noqa: UP007
+        for flag in flags_of(config_class)
     ]
     return catalogue.describe(name, parsed_values(flags, rest))
 

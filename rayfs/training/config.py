@@ -61,8 +61,8 @@ class PretrainConfig:
     """step: decay points as shares of the epochs."""
     poly_power: float | None = None
     """poly: power of the share of steps that are left; default: 0.9."""
-    momentum: float = 0.9
-    """Of SGD (RFS; SKD and IER inherit it)."""
+    momentum: float | None = None
+    """Of SGD; default: 0.9 (RFS; SKD and IER inherit it)."""
     weight_decay: float | None = None
     """L2 penalty."""
     sampler: str | None = None
@@ -94,7 +94,8 @@ class PretrainConfig:
 class TrainingConfig:
     """Settings of embedding learning as they were decided (`resolve.py`); what does not apply is None.
 
-    Fields are those of `PretrainConfig`, with their meaning and units.
+    Fields are those of `PretrainConfig`, with their meaning and units. `momentum` and `sampler` are None where the
+    objective has neither.
     """
 
     objective: str
@@ -109,10 +110,9 @@ class TrainingConfig:
     lr_decay: float | None = None
     decay_at: tuple[float, ...] | None = None
     poly_power: float | None = None
-    momentum: float = 0.9
+    momentum: float | None = None
     weight_decay: float
     sampler: str | None = None
-    """None: the objective has no sampler."""
     precision: str = "auto"
     settings: Any = field(default_factory=NoSettings)
     """The objective's own, an instance of `ObjectiveDefinition.settings`."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from rayfs.backbones.regularisation import reset_ramp
 from rayfs.datasets.image_table import ImageTable
 from rayfs.engine.row_input import RowInput, resident, resident_bytes
 from rayfs.randomness import torch_generator
@@ -53,7 +54,8 @@ class ForwardLearner:
         return self.objective.networks
 
     def start_epoch(self, epoch: int, units_TU: Tensor) -> None:
-        """Start the epoch's stream of views, and tell an objective that wants to know."""
+        """Start the epoch's stream of views, set DropBlock's ramp, and tell an objective that wants to know."""
+        reset_ramp(self._networks, (epoch - 1) * len(units_TU))
         self._views = torch_generator(self._seed, "views", epoch, self._device)
         # Once an epoch to the GPU: a copy in every step would make the host wait for the step before.
         self._rows_TU = units_TU.to(self._device)

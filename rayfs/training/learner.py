@@ -36,7 +36,11 @@ class Learner(Protocol):
         ...
 
     def start_epoch(self, epoch: int, units_TU: Tensor) -> None:
-        """Learn of the 1-based epoch, and of the units of all its steps, before the first one."""
+        """Learn of the 1-based epoch, and of the units of all its steps, before the first one.
+
+        Called after networks are in training mode and have their generator of dropout. A ramp of DropBlock is set here:
+        the learner alone knows how many forward passes a step has.
+        """
         ...
 
     def gradients(self, step: Step) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from rayfs.backbones.regularisation import reset_ramp, set_generator
+from rayfs.backbones.regularisation import set_generator
 from rayfs.errors import InputError
 from rayfs.randomness import torch_generator
 from rayfs.training.config import TrainingConfig
@@ -77,7 +77,6 @@ class Trainer:
     def _start_epoch(self, epoch: int, units_TU: Tensor) -> None:
         stream = "dropout" if self._team.rank == 0 else f"dropout, worker {self._team.rank}"
         set_generator(self.networks, torch_generator(self.config.seed, stream, epoch, self._device))
-        reset_ramp(self.networks, (epoch - 1) * self.steps_per_epoch)
         self.networks.train()
         self.learner.start_epoch(epoch, units_TU)
 

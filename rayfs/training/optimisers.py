@@ -15,6 +15,7 @@ MOMENTUM = "momentum_buffer"
 
 def sgd(networks: Networks, config: TrainingConfig) -> torch.optim.Optimizer:
     """Return SGD with momentum over all parameters, the heads at a rate of their own where `head_lr` says so."""
+    assert config.momentum is not None, "an objective of SGD has a momentum"
     return torch.optim.SGD(
         parameter_groups(networks, config), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay,
         fused=True,

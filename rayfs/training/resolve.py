@@ -13,6 +13,9 @@ from rayfs.training.objectives.definition import ObjectiveDefinition
 from rayfs.training.objectives.registry import OBJECTIVES, TEACHER_SETTINGS, with_setting
 from rayfs.training.setting_checks import flag
 
+DEFAULTS = {"momentum": 0.9}
+"""Of all recipes (RFS; SKD and IER inherit it)."""
+
 
 def resolve(config: PretrainConfig, benchmark: str) -> TrainingConfig:
     """Return the settings of a training: what is given goes before the recipe of `benchmark`.
@@ -23,10 +26,12 @@ def resolve(config: PretrainConfig, benchmark: str) -> TrainingConfig:
     definition = config.definition
     _refuse_settings_of_others(config, definition)
     _refuse_wrong_start(config, definition)
-    published = dict(definition.recipe(benchmark))
+    published = {**DEFAULTS, **definition.recipe(benchmark)}
     own = {name: published.pop(name) for name in definition.setting_names if name in published}
     published = _with_schedule(config, published)
     loop = {field.name: getattr(config, field.name) for field in fields(config) if field.name != "settings"}
+    for name in definition.without:
+        published.pop(name, None)
     filled: dict[str, Any] = {name: published.get(name) if value is None else value for name, value in loop.items()}
     given = {name: value for name, value in config.settings.items() if name in definition.setting_names}
     return TrainingConfig(**filled, settings=definition.settings(**{**own, **given}))
