@@ -1,7 +1,7 @@
-"""What an objective of embedding learning is. M views of N images, C classes, D features.
+"""What an objective on single images is. M views of N images, C classes, D features.
 
-One objective, one file; each is a few functions of tensors behind the four methods of `Objective`, and the one loop of
-`train.py` serves them all:
+Each is a few functions of tensors behind the four methods of `Objective`, and one learner (`forward_learner.py`) serves
+them all:
 
     draws = objective.draw(rows, generator)             # everything random about a step
     views = objective.views(images, draws)              # uint8 -> normalised float, perhaps several views an image
@@ -12,7 +12,7 @@ One objective, one file; each is a few functions of tensors behind the four meth
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -84,6 +84,15 @@ class Objective(Protocol[DrawsT]):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take back what `state` returned."""
+        ...
+
+
+@runtime_checkable
+class EpochAware(Protocol):
+    """An objective that changes with the epoch has this, too: a weight that decays, say."""
+
+    def start_epoch(self, epoch: int) -> None:
+        """Learn of the 1-based epoch before its first step, also after a resume."""
         ...
 
 

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from rayfs.backbones.checkpoint_files import SAFETENSORS_SUFFIX, write_failures_explained
 from rayfs.backbones.registry import create_backbone
 from rayfs.datasets.class_groups import restrict
@@ -19,12 +21,13 @@ from rayfs.datasets.registry import Benchmark, open_benchmark
 from rayfs.errors import InputError
 from rayfs.randomness import torch_generator
 from rayfs.training.chosen_classes import restrict_shared
-from rayfs.training.config import PretrainConfig
+from rayfs.training.config import PretrainConfig, TrainingConfig
 from rayfs.training.initial import stage_initial
-from rayfs.training.recipes import resolve
-from rayfs.training.teacher import load_teacher, stage_teacher
+from rayfs.training.resolve import resolve
+from rayfs.training.teacher import load_teacher, refuse_unfit, stage_teacher
+from rayfs.training.team import refuse_uneven
 from rayfs.training.training_state import read_state, refuse_other, state_path
-from rayfs.training.validation import validation_protocol
+from rayfs.training.validation import EPISODE_SETTINGS, Validation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +36,8 @@ class TrainingPlan:
 
     benchmark: Benchmark
     backbone: str
-    config: PretrainConfig
-    """Resolved: nothing that applies is None; `on` decides the precision."""
+    config: TrainingConfig
+    """`on` decides the precision."""
     base: str
     """Fingerprint of the base table in the cache."""
     validation: str
@@ -46,9 +49,9 @@ class TrainingPlan:
     """Processes that train together, 1 or more."""
     device_type: str = "cpu"
     """cpu or cuda."""
-    teacher: Path | None
+    teacher: Path | None = None
     """The teacher's weights in the cache, named by their hash."""
-    teacher_hash: str | None
+    teacher_hash: str | None = None
     """Of all weights of the teacher."""
     init: Path | None = None
     """The weights that the backbone starts from, in the cache."""
@@ -68,11 +71,22 @@ class TrainingPlan:
             "base_table": self.base,
             "validation_table": self.validation,
             "backbone": self.backbone,
-            "training": {**asdict(self.config), "teacher": self.teacher_hash, "init": self.init_hash},
+            "training": {
+                "rotations": False,  # which files of all objectives say that were written before
+                **self.config.as_dict(),
+                "teacher": self.teacher_hash,
+                "init": self.init_hash,
+            },
             "workers": self.n_workers,
             "device": self.device_type,
         }
-        return json.loads(json.dumps(settings))
+        plain: dict[str, Any] = json.loads(json.dumps(settings))
+        return plain
+
+    @property
+    def teacher_backbone(self) -> str:
+        """The teacher's; the student's unless the settings say otherwise."""
+        return self.config.teacher_backbone or self.backbone
 
     def on(self, device_type: str) -> "TrainingPlan":
         """Return this training on a device type (cpu, cuda), which decides the precision where it is auto."""
@@ -84,6 +98,12 @@ class TrainingPlan:
     def tables(self) -> tuple[ImageTable, ImageTable]:
         """Return the base and the validation table."""
         return open_table(self.cache_dir, self.base), open_table(self.cache_dir, self.validation)
+
+    def validation_measure(self) -> Validation:
+        """Return what chooses the epoch to keep, as the objective has it."""
+        base, validation = self.tables()
+        create = self.config.definition.create_validation()
+        return create(self.config, self.benchmark, base.class_names, validation)
 
 
 def plan_training(
@@ -106,40 +126,50 @@ def plan_training(
     """
     opened = open_benchmark(benchmark, data, image_size)
     opened, left_out = _restrict(opened, base_classes, validation_classes)
-    config = resolve(config, opened.name)
-    assert config.batch is not None, "it is resolved"
-    if config.batch % n_workers:
-        raise InputError(
-            f"a batch of {config.batch} images cannot be shared evenly by {n_workers} workers; choose --workers or "
-            "--batch so that one divides the other"
-        )
+    settings = resolve(config, opened.name)
+    if settings.teacher_backbone == backbone:
+        settings = replace(settings, teacher_backbone=None)
+    refuse_uneven(settings.batch, settings.definition.unit, n_workers)
     if "validation" not in opened.sources:
         raise InputError(
             f"benchmark '{opened.name}' has no validation classes, which choose the epoch to keep; add some"
         )
-    network = create_backbone(backbone, opened.channels, opened.image_size, torch_generator(config.seed, "backbone"))
+    network = create_backbone(backbone, opened.channels, opened.image_size, torch_generator(settings.seed, "backbone"))
+    if settings.teacher:
+        refuse_unfit(settings.definition, settings.teacher_backbone or backbone, backbone, opened)
     make_folder(out)
     cache = cache_folder()
     sources = [opened.source(split, cache) for split in ("base", "validation")]  # both before any image is decoded
     base, validation = (
         load_table(source, cache, channels=opened.channels, image_size=opened.image_size) for source in sources
     )
-    if not opened.shared_classes:
-        validation_protocol(config, validation)  # refuses what does not fit now, not after the first epoch
-    teacher, teacher_hash, init, init_hash = None, None, None, None
-    if config.init:
-        init, init_hash, report = stage_initial(config.init, backbone, network, cache)
-        print(f"init: {report}")
-    if config.teacher:
-        networks, report = load_teacher(config.teacher, config.objective, backbone, opened, len(base.class_names))
-        print(f"teacher: {report}")
-        teacher, teacher_hash = stage_teacher(networks, backbone, cache)
-    return TrainingPlan(
-        benchmark=opened, backbone=backbone, config=config, base=base.fingerprint, validation=validation.fingerprint,
-        cache_dir=cache, out=out.resolve(), n_workers=n_workers, teacher=teacher, teacher_hash=teacher_hash,
-        init=init, init_hash=init_hash, left_out=left_out,
+    plan = TrainingPlan(
+        benchmark=opened, backbone=backbone, config=settings, base=base.fingerprint, validation=validation.fingerprint,
+        cache_dir=cache, out=out.resolve(), n_workers=n_workers, left_out=left_out,
         command=shlex.join(["python", *command]),
     )  # fmt: skip
+    plan.validation_measure()  # refuses what does not fit now, not after the first epoch
+    return _with_teacher(_with_initial(plan, network), len(base.class_names))
+
+
+def _with_initial(plan: TrainingPlan, network: nn.Module) -> TrainingPlan:
+    """Return the plan with the weights of --init in the cache."""
+    if not plan.config.init:
+        return plan
+    path, found, report = stage_initial(plan.config.init, plan.backbone, network, plan.cache_dir)
+    print(f"init: {report}")
+    return replace(plan, init=path, init_hash=found)
+
+
+def _with_teacher(plan: TrainingPlan, n_classes: int) -> TrainingPlan:
+    """Return the plan with the weights of --teacher in the cache."""
+    config, backbone = plan.config, plan.teacher_backbone
+    if not config.teacher:
+        return plan
+    loaded = load_teacher(config.teacher, config.definition, backbone, plan.benchmark, n_classes)
+    print(f"teacher: {loaded.report}")
+    path, found = stage_teacher(loaded.networks, backbone, plan.cache_dir)
+    return replace(plan, teacher=path, teacher_hash=found)
 
 
 def _restrict(
@@ -158,19 +188,18 @@ def _restrict(
 
 def describe(plan: TrainingPlan) -> str:
     """Return two lines: what is trained on what, and with which settings, published or given."""
-    base, validation = plan.tables()
+    (base, _), validation = plan.tables(), plan.validation_measure()
     benchmark, workers = plan.benchmark, f"{plan.n_workers} worker{'s' if plan.n_workers > 1 else ''}"
-    settings = {name: value for name, value in asdict(plan.config).items() if value is not None and value is not False}
-    episodes = ("validation_n_way", "validation_n_shot", "validation_episodes") if benchmark.shared_classes else ()
-    for name in ("objective", "precision", *episodes):
-        del settings[name]
-    validated = f"{len(validation.class_names)} validation classes"
-    if benchmark.shared_classes:
-        validated = f"{len(validation):,} validation images of {len(validation.class_names)} of them"
+    unsaid = {"objective", "precision", *(EPISODE_SETTINGS - validation.settings)}
+    settings = {
+        name: value
+        for name, value in plan.config.as_dict().items()
+        if name not in unsaid and value is not None and value is not False
+    }
     left_out = f" ({len(plan.left_out)} left out)" if plan.left_out else ""
     return (
         f"{plan.config.objective}: {plan.backbone} on {benchmark.name}, {len(base):,} base images of "
-        f"{len(base.class_names)} classes{left_out}, {validated}, "
+        f"{len(base.class_names)} classes{left_out}, {validation.images}, "
         f"{benchmark.image_size} px, {workers}, {plan.device_type}, {plan.config.precision}\n"
         + ", ".join(f"{name} {_plain(value)}" for name, value in settings.items())
     )
@@ -197,7 +226,8 @@ def finished_before(plan: TrainingPlan) -> list[dict[str, Any]] | None:
             f"{plan.out} exists and does not say which training it is from; give another --out, or remove it"
         ) from None
     refuse_other(plan.out, identity, plan.identity)
-    return curve if complete else None
+    rows: list[dict[str, Any]] = curve
+    return rows if complete else None
 
 
 def make_folder(out: Path) -> None:

@@ -1,8 +1,13 @@
-"""The generation before: a trained backbone and its heads, from a checkpoint of ours or of the released codes."""
+"""Trained networks to learn from: a backbone and its heads, from a checkpoint of ours or of the released codes.
 
+A teacher may have another backbone than its student, other heads and other classes: the objective says what it demands
+(`objectives/definition.py`), and what it demands is checked here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -10,38 +15,42 @@ from rayfs.backbones.checkpoints import load_checkpoint, read_heads, save_checkp
 from rayfs.backbones.packaged import find_checkpoint
 from rayfs.backbones.registry import create_backbone, n_features
 from rayfs.backbones.state import state_hash
-from rayfs.datasets.augmentation import normalize, plain_view
-from rayfs.datasets.image_table import ImageTable
 from rayfs.datasets.registry import Benchmark
 from rayfs.errors import InputError
 from rayfs.randomness import torch_generator
-from rayfs.training.cross_entropy import CrossEntropy
-from rayfs.training.ier_gen0 import IerGen0
-from rayfs.training.objective import Networks, accuracy
+from rayfs.training.heads import head_from_tensors, head_shape
+from rayfs.training.objective import Networks
+from rayfs.training.objectives.definition import ANY_NUMBER, BASE_CLASSES, ObjectiveDefinition, TeacherDemand
 
 CLASSIFIER_NAMES = ("classifier", "fc", "head", "linear", "cls_classifier")
 """What codes call the classifier over the base classes."""
 
-MIN_OVER_CHANCE = 3.0
-"""How often better than chance a teacher has to be on base images to be believed; half way to certainty is enough."""
 
-CHECKED_IMAGES, CHECKED_BATCH = 1024, 128
+@dataclass(frozen=True, kw_only=True)
+class LoadedTeacher:
+    """A teacher, and where it came from."""
+
+    networks: Networks
+    """Frozen, in evaluation, on the CPU."""
+    report: str
+    """One line about what was used of the file."""
 
 
 def load_teacher(
-    path: str, objective: str, backbone: str, benchmark: Benchmark, n_classes: int
-) -> tuple[Networks, str]:
-    """Return the teacher of `objective` at `path`, frozen, on the CPU, and one line about what was used of the file.
+    path: str, definition: ObjectiveDefinition, backbone: str, benchmark: Benchmark, n_classes: int
+) -> LoadedTeacher:
+    """Return the teacher at `path` with the heads that the objective demands.
 
     Arguments:
         path: a file, or the name of a checkpoint in the package.
-        backbone: of the student; the teacher has the same.
+        backbone: of the teacher.
+        n_classes: base classes.
 
     Raises:
-        InputError: the checkpoint is of another architecture, or lacks a head that the objective distils from.
+        InputError: the checkpoint is of another architecture, or lacks a head that the objective demands.
     """
-    generator = torch_generator(0, "teacher")
-    module = create_backbone(backbone, benchmark.channels, benchmark.image_size, generator)
+    demand = demanded(definition)
+    module = create_backbone(backbone, benchmark.channels, benchmark.image_size, torch_generator(0, "teacher"))
     found = find_checkpoint(path)
     if not found.exists():
         raise InputError(f"--teacher {path} does not exist; give a file, or the name of a checkpoint in the package")
@@ -49,19 +58,53 @@ def load_teacher(
         report = load_checkpoint(found, module, backbone)
         given = read_heads(found, module)
     except InputError as error:
-        raise InputError(f"--teacher: {error}; a teacher has the --backbone of its student ({backbone})") from None
-    if objective == "ier-distill":
-        networks = IerGen0(module, benchmark, n_classes, 1, 0.0, 1, 0.0, 1.0, generator=generator).networks
-    else:
-        networks = CrossEntropy(module, benchmark, n_classes, False, generator=generator).networks
-    used = [
-        name
-        for head, layers in networks.heads.items()
-        for name in _load_head(head, layers, given, path, n_features(module), objective)
-    ]
+        raise InputError(
+            f"--teacher: {error}; --teacher-backbone says which backbone a teacher has, without it {backbone} is taken"
+        ) from None
+    heads: dict[str, nn.Module] = {}
+    used: list[str] = []
+    for name, outputs in demand.heads.items():
+        wanted = n_classes if outputs == BASE_CLASSES else outputs
+        heads[name], names = _find_head(name, wanted, given, path, n_features(module), definition.name)
+        used += names
     unused = sorted(given.keys() - set(used))
-    told = f"{report.n_tensors} tensors of {path}, and its {', '.join(used)}"
-    return networks.eval().requires_grad_(False), told + (f"; left out {', '.join(unused)}" if unused else "")
+    told = f"{report.n_tensors} tensors of {path}"
+    told += f", and its {', '.join(used)}" if used else ""
+    told += f"; left out {', '.join(unused)}" if unused else ""
+    return LoadedTeacher(networks=frozen(Networks(module, heads)), report=told)
+
+
+def demanded(definition: ObjectiveDefinition) -> TeacherDemand:
+    """Return what an objective that has a teacher demands of it."""
+    assert definition.teacher is not None, f"{definition.name} has no teacher: the settings are resolved"
+    return definition.teacher
+
+
+def refuse_unfit(definition: ObjectiveDefinition, teacher: str, student: str, benchmark: Benchmark) -> None:
+    """Refuse a pair of backbones that the objective cannot compare, before either is trained.
+
+    Raises:
+        InputError: the student is to be a copy of another backbone, or the features to be compared differ in number.
+    """
+    demand = demanded(definition)
+    if teacher == student:
+        return
+    if demand.copied:
+        raise InputError(
+            f"--objective {definition.name} starts from a copy of its teacher, but --teacher-backbone is {teacher} and "
+            f"--backbone {student}; drop --teacher-backbone, or give --backbone {teacher}"
+        )
+    if demand.same_features:
+        widths = [
+            n_features(create_backbone(name, benchmark.channels, benchmark.image_size, torch_generator(0, "width")))
+            for name in (teacher, student)
+        ]
+        if widths[0] != widths[1]:
+            raise InputError(
+                f"--objective {definition.name} compares the student's features with the teacher's, but --backbone "
+                f"{student} has {widths[1]} and --teacher-backbone {teacher} has {widths[0]}; choose two with equally "
+                "many"
+            )
 
 
 def stage_teacher(networks: Networks, backbone: str, cache_dir: Path) -> tuple[Path, str]:
@@ -75,55 +118,51 @@ def stage_teacher(networks: Networks, backbone: str, cache_dir: Path) -> tuple[P
 
 
 def load_staged_teacher(
-    path: Path, objective: str, backbone: str, benchmark: Benchmark, base: ImageTable, wanted_hash: str | None
+    path: Path,
+    definition: ObjectiveDefinition,
+    backbone: str,
+    benchmark: Benchmark,
+    n_classes: int,
+    wanted_hash: str | None,
 ) -> Networks:
-    """Return the teacher that `stage_teacher` put at `path`.
+    """Return the teacher that `stage_teacher` put at `path`; arguments as `load_teacher` has them.
 
     Raises:
         InputError: the file is not in this machine's cache, or is another one.
     """
-    networks, _ = load_teacher(str(path), objective, backbone, benchmark, len(base.class_names))
+    networks = load_teacher(str(path), definition, backbone, benchmark, n_classes).networks
     if state_hash(networks) != wanted_hash:
         raise InputError(f"{path} is not the teacher it was; remove it and run the command again")
     return networks
 
 
-@torch.no_grad()
-def teacher_accuracy(networks: Networks, name: str, benchmark: Benchmark, base: ImageTable) -> float:
-    """Return the fraction of up to 1,024 base images that the teacher classifies correctly.
-
-    Raises:
-        InputError: hardly more than chance: it knows other classes, or these in another order.
-    """
-    rows = np.unique(np.linspace(0, len(base) - 1, CHECKED_IMAGES).astype(np.int64))
-    right = 0.0
-    for start in range(0, len(rows), CHECKED_BATCH):
-        part = rows[start : start + CHECKED_BATCH]
-        images = normalize(plain_view(base.take(part)), benchmark.mean, benchmark.std)
-        right += len(part) * accuracy(networks(images)["classifier"], torch.from_numpy(base.labels[part])).item()
-    found, chance = right / len(rows), 1 / len(base.class_names)
-    if found < min(MIN_OVER_CHANCE * chance, (1 + chance) / 2):
-        raise InputError(
-            f"--teacher {name} classifies {100 * found:.1f}% of {len(rows)} base images of {benchmark.name} right, and "
-            f"chance is {100 * chance:.1f}%; it was trained on other classes, or on these in another order than that "
-            "of their sorted names"
-        )
-    return found
+def frozen(teacher: Networks) -> Networks:
+    """Return `teacher` itself, in evaluation and without gradients; as no part of `networks` it stays so."""
+    return teacher.eval().requires_grad_(False)
 
 
-def _load_head(
-    name: str, head: nn.Module, given: dict[str, Tensor], path: str, n_inputs: int, objective: str
-) -> list[str]:
-    """Load a head from the tensors `given`; returns their names."""
-    expected = head.state_dict()
+def answers(teacher: Networks, views: Tensor) -> dict[str, Tensor]:
+    """Return all outputs of `teacher` for `views`, without gradients; it follows the views to their device."""
+    with torch.no_grad():
+        outputs: dict[str, Tensor] = teacher.to(views.device)(views)
+    return outputs
+
+
+def _find_head(
+    name: str, wanted: int | str, given: Mapping[str, Tensor], path: str, n_inputs: int, objective: str
+) -> tuple[nn.Module, list[str]]:
+    """Return a head of the file, with the names of its tensors there."""
     for candidate in CLASSIFIER_NAMES if name == "classifier" else (name,):
-        found = {key: given.get(f"{candidate}.{key}") for key in expected}
-        if all(value is not None and value.shape == expected[key].shape for key, value in found.items()):
-            head.load_state_dict(found)
-            return [f"{candidate}.{key}" for key in expected]
+        prefix = f"{candidate}."
+        tensors = {key.removeprefix(prefix): value for key, value in given.items() if key.startswith(prefix)}
+        head = head_from_tensors(tensors) if tensors else None
+        if head is not None:
+            inputs, outputs = head_shape(tensors)
+            if inputs == n_inputs and wanted in (outputs, ANY_NUMBER):
+                return head, [f"{prefix}{key}" for key in head.state_dict()]
     shapes = ", ".join(f"{key} {tuple(value.shape)}" for key, value in sorted(given.items())) or "none"
-    wanted = ", ".join(f"{name}.{key} {tuple(value.shape)}" for key, value in expected.items())
     raise InputError(
-        f"--teacher {path}: --objective {objective} distils from the head {wanted}; the file's heads: {shapes}. Give "
-        "the checkpoint of the generation before, trained on the same base classes"
+        f"--teacher {path}: --objective {objective} distils from the head {name} with {n_inputs} inputs and {wanted} "
+        f"outputs; the file's heads: {shapes}. Give the checkpoint of the generation before, trained on the same base "
+        "classes"
     )

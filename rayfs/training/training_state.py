@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rayfs.durable_files import write_durably
 from rayfs.errors import InputError
-from rayfs.training.train import EpochReport
+from rayfs.training.curve import EpochReport
 
 STATE_SUFFIX = ".training"
 

@@ -12,10 +12,9 @@ from rayfs.distributed.training_workers import (
     clear_litter,
     even_share,
     only_writer,
-    pick_device,
-    run_pretraining,
 )
 from rayfs.errors import InputError
+from rayfs.experiments.training.job import pick_device, run_pretraining
 from rayfs.training.config import PretrainConfig
 
 
@@ -48,7 +47,7 @@ def test_wrong_input_is_refused_before_ray_starts(tmp_path, monkeypatch, changes
     def started() -> str:
         raise AssertionError("Ray was started")
 
-    monkeypatch.setattr("rayfs.distributed.training_workers.connect", started)
+    monkeypatch.setattr("rayfs.experiments.training.job.connect", started)
     with pytest.raises(InputError, match=message):
         pretrain(tmp_path / "a.safetensors", **changes)
     assert list(tmp_path.iterdir()) == []

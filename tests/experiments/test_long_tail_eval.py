@@ -17,10 +17,10 @@ from rayfs.datasets.image_table import cache_folder, load_table
 from rayfs.datasets.registry import open_benchmark
 from rayfs.distributed import table_features
 from rayfs.distributed.session import Resources
-from rayfs.distributed.training_workers import run_pretraining
 from rayfs.engine.bank import embed_table
 from rayfs.experiments.long_tail.flags import LongTailEvalConfig
 from rayfs.experiments.long_tail.job import run_long_tail_eval
+from rayfs.experiments.training.job import run_pretraining
 from rayfs.experiments.tuning.flags import TuneConfig
 from rayfs.experiments.tuning.job import run_tune
 from rayfs.flags.command_line import run_job

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rayfs.backbones.names import EXACT_NAMES
-from rayfs.training.config import OBJECTIVES
+from rayfs.training.objectives.registry import OBJECTIVES
 from rayfs.training.training_state import read_state, state_path
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

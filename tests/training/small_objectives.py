@@ -11,14 +11,14 @@ from rayfs.backbones.heads import linear
 from rayfs.datasets.augmentation import Augmentation
 from rayfs.datasets.registry import Benchmark, photo_augmentation
 from rayfs.randomness import torch_generator
-from rayfs.training.cosine import cosine
-from rayfs.training.cross_entropy import CrossEntropy
-from rayfs.training.ier_distill import IerDistill
-from rayfs.training.ier_gen0 import IerGen0
 from rayfs.training.objective import Networks
-from rayfs.training.rfs_distill import RfsDistill
-from rayfs.training.skd_gen0 import SkdGen0
-from rayfs.training.skd_gen1 import SkdGen1
+from rayfs.training.objectives.cosine.loss import cosine
+from rayfs.training.objectives.cross_entropy.loss import CrossEntropy
+from rayfs.training.objectives.ier_distill.loss import IerDistill
+from rayfs.training.objectives.ier_gen0.loss import IerGen0
+from rayfs.training.objectives.rfs_distill.loss import RfsDistill
+from rayfs.training.objectives.skd_gen0.loss import SkdGen0
+from rayfs.training.objectives.skd_gen1.loss import SkdGen1
 
 N_CLASSES, N_IMAGES, SIZE, WIDTH = 5, 20, 16, 6
 COUNTS = (9, 5, 3, 2, 1)

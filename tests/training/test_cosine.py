@@ -9,7 +9,7 @@ from small_objectives import COUNTS, N_CLASSES, WIDTH, backbone, create, labels,
 
 from rayfs.backbones.heads import CosineHead
 from rayfs.randomness import torch_generator
-from rayfs.training.cross_entropy import CrossEntropy
+from rayfs.training.objectives.cross_entropy.loss import CrossEntropy
 
 
 def make(seed: int = 0, scale: float = 16.0) -> CosineHead:

@@ -9,7 +9,7 @@ from small_objectives import N_CLASSES, backbone, create, images, labels, normal
 
 from rayfs.datasets.augmentation import Augmentation, apply_views, draw_views, normalize
 from rayfs.randomness import torch_generator
-from rayfs.training.cross_entropy import CrossEntropy, rotated_labels
+from rayfs.training.objectives.cross_entropy.loss import CrossEntropy, rotated_labels
 
 
 def outcome(logits: torch.Tensor, chosen: torch.Tensor, name: str = "cross-entropy"):

@@ -22,7 +22,7 @@ from small_objectives import (
 
 from rayfs.errors import InputError
 from rayfs.randomness import torch_generator
-from rayfs.training.ier_gen0 import (
+from rayfs.training.objectives.ier_gen0.loss import (
     IerGen0,
     TransformDraws,
     contrast,

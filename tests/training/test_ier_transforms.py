@@ -11,7 +11,7 @@ from small_objectives import N_CLASSES, backbone, ier_gen0, images, photos
 from rayfs.datasets.augmentation import Augmentation, ViewParameters
 from rayfs.datasets.registry import Benchmark
 from rayfs.randomness import torch_generator
-from rayfs.training.ier_gen0 import ASPECTS, IerGen0, TransformDraws, window, window_size
+from rayfs.training.objectives.ier_gen0.loss import ASPECTS, IerGen0, TransformDraws, window, window_size
 
 WINDOWS_OF_16 = [(16, 16), (11, 16), (16, 11), (11, 11)]
 """Height and width of the four aspects of a 16-pixel image."""

@@ -20,8 +20,8 @@ from small_objectives import (
 from torch import Tensor
 
 from rayfs.randomness import torch_generator
-from rayfs.training.cosine import cosine
 from rayfs.training.objective import Objective, Outcome
+from rayfs.training.objectives.cosine.loss import cosine
 
 ROWS = torch.tensor([7, 2, 11, 3, 19, 0])
 

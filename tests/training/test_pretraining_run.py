@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+import rayfs.training.keeper as keeper
 import rayfs.training.plan as plan_module
-import rayfs.training.run as run
 from rayfs.backbones.checkpoints import load_checkpoint, read_heads, save_checkpoint
 from rayfs.backbones.registry import create_backbone
 from rayfs.backbones.state import state_hash
@@ -19,10 +19,13 @@ from rayfs.durable_files import write_durably
 from rayfs.errors import InputError
 from rayfs.randomness import torch_generator
 from rayfs.training.config import PretrainConfig
+from rayfs.training.curve import EpochReport
+from rayfs.training.loop import Trainer
 from rayfs.training.plan import TrainingPlan, describe, finished_before, plan_training
-from rayfs.training.run import train
-from rayfs.training.train import EpochReport, Trainer
+from rayfs.training.run import create_trainer, train
+from rayfs.training.team import Team
 from rayfs.training.training_state import read_state, state_path, write_state
+from rayfs.training.validation import FewShotAccuracy
 
 CONFIG = PretrainConfig(epochs=3, batch=40, lr=0.02, validation_n_way=3, validation_episodes=3)
 CPU = torch.device("cpu")
@@ -63,16 +66,16 @@ def kill_in_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     whole = Trainer._step
 
     def step(self: Trainer, *given):
-        if self._optimizer.param_groups[0]["now"] == epoch and self.steps_taken == 2:
+        if self._optimiser.param_groups[0]["now"] == epoch and self.steps_taken == 2:
             raise Killed
         self.steps_taken += 1
         return whole(self, *given)
 
     started = Trainer._start_epoch
 
-    def start(self: Trainer, epoch_now: int) -> None:
-        started(self, epoch_now)
-        self._optimizer.param_groups[0]["now"], self.steps_taken = epoch_now, 0
+    def start(self: Trainer, epoch_now: int, units_TU: torch.Tensor) -> None:
+        started(self, epoch_now, units_TU)
+        self._optimiser.param_groups[0]["now"], self.steps_taken = epoch_now, 0
 
     monkeypatch.setattr(Trainer, "_step", step)
     monkeypatch.setattr(Trainer, "_start_epoch", start)
@@ -128,12 +131,12 @@ def test_checkpoint_loads_back_and_its_sidecar_tells_how_it_was_made(tmp_path):
 def test_best_epoch_on_validation_classes_is_kept_and_the_earlier_of_equals(tmp_path, monkeypatch, accuracies, best):
     hashes = []
 
-    def scripted(backbone, *_):
-        assert not backbone.training
-        hashes.append(state_hash(backbone))
+    def scripted(self, networks, device):
+        assert not networks.training
+        hashes.append(state_hash(networks.backbone))
         return np.full(3, accuracies[len(hashes) - 1])
 
-    monkeypatch.setattr(run, "validate", scripted)
+    monkeypatch.setattr(FewShotAccuracy, "scores", scripted)
     out = tmp_path / "a.safetensors"
     pretrain(out)
     kept = create_backbone("conv4", 1, 16, torch_generator(9, "other weights"))
@@ -213,12 +216,12 @@ def test_death_between_any_two_writes_loses_nothing(tmp_path, monkeypatch, dies_
 
     with monkeypatch.context() as patch:
         if dies_at == "unlink":
-            patch.setattr(run.Keeper, "finish", dying(run.Keeper.finish))
+            patch.setattr(keeper.Keeper, "finish", dying(keeper.Keeper.finish))
             call = 1
         elif dies_at == "sidecar":  # after the old sidecar is gone and before the new one is there
             patch.setattr("rayfs.backbones.checkpoints.write_durably", dying(write_durably))
         else:
-            patch.setattr(run, dies_at, dying(getattr(run, dies_at)))
+            patch.setattr(keeper, dies_at, dying(getattr(keeper, dies_at)))
         with pytest.raises(Killed) if call < 3 else suppress(Killed):  # the third epoch may not be an improvement
             pretrain(out)
     pretrain(out)
@@ -231,13 +234,13 @@ def test_kept_weights_are_those_the_curve_says_even_if_a_redone_epoch_turns_out_
     """On another machine the epoch after a resume may score lower than the one that was lost with the process."""
     out, scores, kept = tmp_path / "a.safetensors", iter([0.5, 0.9, 0.4, 0.3]), []
 
-    def scripted(backbone, *_):
-        kept.append(state_hash(backbone))
+    def scripted(self, networks, device):
+        kept.append(state_hash(networks.backbone))
         return np.full(3, next(scores))
 
-    monkeypatch.setattr(run, "validate", scripted)
+    monkeypatch.setattr(FewShotAccuracy, "scores", scripted)
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(run, "write_state", lambda path, state: die_in_epoch_2(path, state))
+        patch.setattr(keeper, "write_state", lambda path, state: die_in_epoch_2(path, state))
         pretrain(out)
     pretrain(out)
     assert sidecar(out)["kept_epoch"] == 1
@@ -291,7 +294,10 @@ def test_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path, monkey
         ({"config": replace(CONFIG, validation_n_way=7)}, "has 6 classes but the protocol asks for 7-way"),
         ({"config": replace(CONFIG, validation_n_shot=20)}, "has 20 images but an episode takes 20 support"),
         ({"config": replace(CONFIG, objective="rfs-distill")}, "distils from a teacher; give --teacher CHECKPOINT"),
-        ({"config": replace(CONFIG, gamma=1.0)}, "--gamma is 1.0 but --objective cross-entropy has no such setting"),
+        (
+            {"config": replace(CONFIG, settings={"gamma": 1.0})},
+            "--gamma is 1.0 but --objective cross-entropy has no such setting",
+        ),
     ],
 )
 def test_wrong_input_is_refused_before_the_first_step(tmp_path, changes, message):
@@ -429,9 +435,9 @@ def test_training_starts_from_the_given_checkpoint_and_its_hash_is_part_of_the_i
     plan = planned(out, config=config)
     assert plan.identity["training"]["init"] == state_hash(given)
     base, _ = plan.tables()
-    trainer = run._trainer(plan, base, CPU, run.Team())
-    assert state_hash(trainer.backbone) == state_hash(given)
-    assert state_hash(run._trainer(planned(out), base, CPU, run.Team()).backbone) != state_hash(given)
+    trainer = create_trainer(plan, base, CPU, Team())
+    assert state_hash(trainer.networks.backbone) == state_hash(given)
+    assert state_hash(create_trainer(planned(out), base, CPU, Team()).networks.backbone) != state_hash(given)
 
 
 def test_initial_weights_that_are_not_there_or_of_another_backbone_are_refused(tmp_path):

@@ -11,10 +11,10 @@ from small_objectives import N_CLASSES, WithDropout, backbone, create, images, l
 from rayfs.backbones.heads import linear
 from rayfs.backbones.regularisation import Dropout, set_generator
 from rayfs.randomness import torch_generator
-from rayfs.training.cross_entropy import augmented
 from rayfs.training.objective import Networks
-from rayfs.training.skd_gen0 import rotation_loss, turned
-from rayfs.training.skd_gen1 import SkdGen1, rotation_distance
+from rayfs.training.objectives.cross_entropy.loss import augmented
+from rayfs.training.objectives.skd_gen0.loss import rotation_loss, turned
+from rayfs.training.objectives.skd_gen1.loss import SkdGen1, rotation_distance
 
 
 def seen(objective):

@@ -10,10 +10,15 @@ import rayfs.training.plan as plan_module
 from rayfs.backbones.state import state_hash
 from rayfs.errors import InputError
 from rayfs.training.config import PretrainConfig
+from rayfs.training.objective import Networks
+from rayfs.training.objectives.registry import OBJECTIVES
 from rayfs.training.plan import TrainingPlan, plan_training
-from rayfs.training.recipes import TEACHERS
 from rayfs.training.run import train
-from rayfs.training.teacher import load_staged_teacher, load_teacher, stage_teacher, teacher_accuracy
+from rayfs.training.teacher import LoadedTeacher, load_staged_teacher, stage_teacher
+from rayfs.training.teacher import load_teacher as load_teacher_of
+from rayfs.training.teacher_check import teacher_accuracy
+
+TEACHERS = {name: definition.teacher.made_by for name, definition in OBJECTIVES.items() if definition.teacher}
 
 CONFIG = PretrainConfig(epochs=3, batch=20, validation_n_way=3, validation_episodes=3)
 
@@ -29,6 +34,11 @@ def plan_of(out: Path, objective: str, **settings) -> TrainingPlan:
         benchmark="characters", data=None, image_size=None, backbone="conv4", n_workers=1, out=out, command=["job"],
         config=replace(CONFIG, objective=objective, **settings),
     ).on("cpu")  # fmt: skip
+
+
+def load_teacher(path: str, objective: str, backbone: str, benchmark, n_classes: int) -> tuple[Networks, str]:
+    loaded: LoadedTeacher = load_teacher_of(path, OBJECTIVES[objective], backbone, benchmark, n_classes)
+    return loaded.networks, loaded.report
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +97,7 @@ def test_teacher_of_another_architecture_is_refused(teachers, tmp_path):
             out=tmp_path / "a.safetensors",
             config=replace(CONFIG, objective="rfs-distill", teacher=str(teachers["rfs-simple"])),
         )  # fmt: skip
-    assert "a teacher has the --backbone of its student (resnet12)" in str(refusal.value)
+    assert "--teacher-backbone says which backbone a teacher has, without it resnet12 is taken" in str(refusal.value)
 
 
 def test_teacher_that_is_not_there_is_refused(tmp_path):
@@ -97,7 +107,7 @@ def test_teacher_that_is_not_there_is_refused(tmp_path):
 
 def test_teacher_without_the_heads_is_refused(teachers, tmp_path):
     with pytest.raises(
-        InputError, match=r"distils from the head eq_head\.0\.weight \(64, 64\).*classifier\.bias \(8,\)"
+        InputError, match=r"distils from the head eq_head with 64 inputs and 16 outputs; .*classifier\.bias \(8,\)"
     ):
         plan_of(tmp_path / "a.safetensors", "ier-distill", teacher=str(teachers["rfs-simple"]))
 
@@ -124,7 +134,7 @@ def test_two_flavours_of_conv4_are_not_taken_for_one_another(teachers, tmp_path)
 def test_staged_teacher_is_the_teacher(teachers, benchmark, base, tmp_path):
     teacher, _ = load_teacher(str(teachers["ier-gen0"]), "ier-distill", "conv4", benchmark, 8)
     path, found = stage_teacher(teacher, "conv4", tmp_path)
-    staged = load_staged_teacher(path, "ier-distill", "conv4", benchmark, base, found)
+    staged = load_staged_teacher(path, OBJECTIVES["ier-distill"], "conv4", benchmark, 8, found)
     assert state_hash(staged) == state_hash(teacher) == found
     with pytest.raises(InputError, match="is not the teacher it was"):
-        load_staged_teacher(path, "ier-distill", "conv4", benchmark, base, "0" * 16)
+        load_staged_teacher(path, OBJECTIVES["ier-distill"], "conv4", benchmark, 8, "0" * 16)

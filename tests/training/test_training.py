@@ -22,39 +22,53 @@ from rayfs.datasets.image_table import open_table
 from rayfs.engine.features import embed
 from rayfs.errors import InputError
 from rayfs.randomness import torch_generator
-from rayfs.training.config import PretrainConfig
-from rayfs.training.recipes import resolve
-from rayfs.training.registry import create_objective
-from rayfs.training.train import Team, Trainer, validate
+from rayfs.training.accuracies import few_shot_accuracy, validation_protocol
+from rayfs.training.config import PretrainConfig, TrainingConfig
+from rayfs.training.learner import Step
+from rayfs.training.loop import Trainer
+from rayfs.training.objectives.cross_entropy import CrossEntropySettings
+from rayfs.training.parts import Given
+from rayfs.training.resolve import resolve
+from rayfs.training.team import Team
 from rayfs.training.training_state import TrainingState, read_state, write_state
-from rayfs.training.validation import few_shot_accuracy, validation_protocol
+from rayfs.training.validation import FewShotAccuracy
 
 CPU = torch.device("cpu")
 CONFIG = resolve(PretrainConfig(epochs=4, batch=24, validation_n_way=3, validation_episodes=3), "characters")
 SELF_SUPERVISED = resolve(
-    PretrainConfig(objective="ier-gen0", epochs=4, batch=32, validation_n_way=3, validation_episodes=3, negatives=20),
+    PretrainConfig(
+        objective="ier-gen0", epochs=4, batch=32, validation_n_way=3, validation_episodes=3, settings={"negatives": 20}
+    ),
     "characters",
 )
 
 
 def make_trainer(
-    benchmark, base, config: PretrainConfig = CONFIG, backbone=None, team: Team | None = None,
+    benchmark, base, config: TrainingConfig = CONFIG, backbone=None, team: Team | None = None,
     device: torch.device = CPU,
 ) -> Trainer:  # fmt: skip
-    backbone = backbone or Conv4(1, width=8, generator=torch_generator(0, "weights"))
-    return Trainer(create_objective(config, backbone, None, benchmark, base), base, config, device, team or Team())
+    given = Given(
+        config=config, backbone=backbone or Conv4(1, width=8, generator=torch_generator(0, "weights")), base=base,
+        benchmark=benchmark, device=device, team=team or Team(),
+    )  # fmt: skip
+    return Trainer(config.definition.parts(given), config, device, given.team)
 
 
 def networks_hash(trainer: Trainer) -> str:
-    return state_hash(trainer.objective.networks)
+    return state_hash(trainer.networks)
+
+
+def validate(trainer: Trainer, benchmark, validation, device: torch.device = CPU) -> np.ndarray:
+    measured = FewShotAccuracy(config=trainer.config, benchmark=benchmark, table=validation)
+    return measured.scores(trainer.networks.eval(), device)
 
 
 @pytest.mark.parametrize("rotations", [False, True])
 def test_epoch_equals_a_loop_with_the_update_by_hand(benchmark, base, rotations):
     """Views, order and initial weights come from the named streams; the update is the test's own."""
-    config = replace(CONFIG, rotations=rotations, weight_decay=0.01)
+    config = replace(CONFIG, settings=CrossEntropySettings(rotations=rotations), weight_decay=0.01)
     trainer = make_trainer(benchmark, base, config)
-    trained = nn.Sequential(trainer.backbone, trainer.objective.networks.heads["classifier"])
+    trained = nn.Sequential(trainer.networks.backbone, trainer.networks.heads["classifier"])
     network = copy.deepcopy(trained).double().train()
     assert network[1].out_features == (32 if rotations else 8)
     loss, accuracy, parts = trainer.train_epoch(1, lambda: None)
@@ -109,7 +123,7 @@ def test_gpu_trains_and_validates(share, config, gpu, benchmark, base, validatio
     there, here = (make_trainer(benchmark, base, config, device=device) for device in (gpu, CPU))
     loss, accuracy, _ = there.train_epoch(1, lambda: None)
     assert np.isfinite(loss) and 0 <= accuracy <= 1
-    found = validate(there.backbone.eval(), benchmark, validation, config, gpu)
+    found = validate(there, benchmark, validation, gpu)
     assert found.shape == (3,) and ((found >= 0) & (found <= 1)).all()
     if is_pretended():
         assert (loss, accuracy) == pytest.approx(here.train_epoch(1, lambda: None)[:2], rel=1e-4)
@@ -119,7 +133,7 @@ def test_each_epoch_has_its_rate(benchmark, base):
     trainer = make_trainer(benchmark, base)
     for epoch, rate in ((1, 0.05), (3, 0.005), (4, 0.00005)):
         trainer.train_epoch(epoch, lambda: None)
-        assert [group["lr"] for group in trainer._optimizer.param_groups] == pytest.approx([rate])
+        assert [group["lr"] for group in trainer._optimiser.param_groups] == pytest.approx([rate])
 
 
 def test_loss_that_is_not_finite_stops_at_once_and_names_step_and_images(benchmark, base):
@@ -128,7 +142,7 @@ def test_loss_that_is_not_finite_stops_at_once_and_names_step_and_images(benchma
     def poison_after_two() -> None:
         steps.append(1)
         if len(steps) == 2:
-            trainer.objective.networks.heads["classifier"].weight.data.fill_(float("inf"))
+            trainer.networks.heads["classifier"].weight.data.fill_(float("inf"))
 
     order = torch.randperm(160, generator=torch_generator(0, "order", 2)).tolist()
     with pytest.raises(InputError) as stopped:
@@ -147,17 +161,17 @@ def test_weights_that_the_last_step_broke_are_refused_before_validation_meets_th
     def poison_after_the_last() -> None:
         steps.append(1)
         if len(steps) == 6:
-            trainer.backbone.layer1[0].weight.data[0] = float("nan")
+            trainer.networks.backbone.layer1[0].weight.data[0] = float("nan")
 
     with pytest.raises(InputError, match=r"the weights after epoch 1, step 6 of 6, are not finite; the step's images"):
         trainer.train_epoch(1, poison_after_the_last)
 
 
 def test_features_that_are_not_finite_are_refused(benchmark, base, validation):
-    backbone = make_trainer(benchmark, base).backbone.eval()
-    backbone.layer4[1].weight.data.fill_(float("inf"))
+    trainer = make_trainer(benchmark, base)
+    trainer.networks.backbone.layer4[1].weight.data.fill_(float("inf"))
     with pytest.raises(InputError, match=r"the features of 120 of 120 validation images are not finite; lower --lr"):
-        validate(backbone, benchmark, validation, CONFIG, CPU)
+        validate(trainer, benchmark, validation)
 
 
 def test_seed_alone_decides_the_weights(benchmark, base):
@@ -180,11 +194,11 @@ def test_bf16_trains_in_bf16_and_keeps_float32_weights(benchmark, base):
         make_trainer(benchmark, base, replace(CONFIG, precision=precision)) for precision in ("float32", "bf16")
     ]
     seen = []
-    trainers[1].backbone.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    trainers[1].networks.backbone.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     losses = [trainer.train_epoch(1, lambda: None)[0] for trainer in trainers]
     assert losses[0] != losses[1] == pytest.approx(losses[0], rel=0.02)
     assert set(seen) == {torch.bfloat16}
-    assert {p.dtype for p in trainers[1].objective.networks.parameters()} == {torch.float32}
+    assert {p.dtype for p in trainers[1].networks.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("config", [CONFIG, SELF_SUPERVISED], ids=["cross-entropy", "ier-gen0"])
@@ -220,7 +234,7 @@ def test_momentum_is_part_of_the_state(benchmark, base):
     """Without it the resumed training of the test above would still look right for one step."""
     trainer = make_trainer(benchmark, base)
     trainer.train_epoch(1, lambda: None)
-    names = {name for name, _ in trainer.objective.networks.named_parameters()}
+    names = {name for name, _ in trainer.networks.named_parameters()}
     assert {key.removeprefix("momentum/") for key in trainer.state() if key.startswith("momentum/")} == names
 
 
@@ -238,7 +252,7 @@ def test_two_workers_share_a_batch_and_take_the_mean_gradient(benchmark, base, t
     assert found[0]["loss"] == found[1]["loss"]
 
     trainer = make_trainer(benchmark, base, config)
-    networks, objective = trainer.objective.networks.train(), trainer.objective
+    networks, objective = trainer.networks.train(), trainer.learner.objective
     views, losses = torch_generator(0, "views", 1), []
     for rows in torch.randperm(160, generator=torch_generator(0, "order", 1)).split(20):
         draws, gradients = objective.draw(rows, views), []
@@ -266,7 +280,7 @@ def benchmark_parts(benchmark) -> dict:
 
 
 def be_a_worker(
-    rank: int, port: int, parts: dict, cache_dir: Path, fingerprint: str, config: PretrainConfig, out: Path
+    rank: int, port: int, parts: dict, cache_dir: Path, fingerprint: str, config: TrainingConfig, out: Path
 ) -> None:
     from rayfs.datasets.registry import Benchmark
 
@@ -276,7 +290,7 @@ def be_a_worker(
     assert team == Team(rank=rank, size=2)
     trainer = make_trainer(Benchmark(**parts, sources={}), open_table(cache_dir, fingerprint), config, team=team)
     loss, _, _ = trainer.train_epoch(1, lambda: None)
-    weights = {name: parameter.data for name, parameter in trainer.objective.networks.named_parameters()}
+    weights = {name: parameter.data for name, parameter in trainer.networks.named_parameters()}
     torch.save({**weights, "loss": loss}, out / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -287,21 +301,22 @@ def test_batch_that_cannot_be_shared_evenly_is_refused(benchmark, base):
 
 
 def test_validation_is_the_accuracy_of_the_frozen_features_of_plain_images(benchmark, base, validation):
-    backbone = make_trainer(benchmark, base).backbone.eval()
+    trainer = make_trainer(benchmark, base)
+    backbone = trainer.networks.backbone.eval()
     before = state_hash(backbone)
-    found = validate(backbone, benchmark, validation, CONFIG, CPU)
+    found = validate(trainer, benchmark, validation)
     images = validation.take(np.arange(len(validation)))
     features = embed(backbone, images, lambda x: normalize(plain_view(x), benchmark.mean, benchmark.std), CPU)
     expected = few_shot_accuracy(features.numpy(), validation, validation_protocol(CONFIG, validation), 3)
-    assert found.tolist() == expected.tolist() == validate(backbone, benchmark, validation, CONFIG, CPU).tolist()
+    assert found.tolist() == expected.tolist() == validate(trainer, benchmark, validation).tolist()
     assert state_hash(backbone) == before
 
 
 def test_epoch_after_a_validation_trains_with_batch_statistics_again(benchmark, base):
     trainer = make_trainer(benchmark, base)
-    trainer.backbone.eval()
+    trainer.networks.backbone.eval()
     trainer.train_epoch(1, lambda: None)
-    assert trainer.backbone.layer1[1].num_batches_tracked == trainer.steps_per_epoch
+    assert trainer.networks.backbone.layer1[1].num_batches_tracked == trainer.steps_per_epoch
 
 
 def test_head_learns_at_its_own_rate_which_falls_with_the_schedule(benchmark, base):
@@ -310,10 +325,11 @@ def test_head_learns_at_its_own_rate_which_falls_with_the_schedule(benchmark, ba
     for head_lr in (None, 0.4):
         config = replace(CONFIG, head_lr=head_lr, lr_decay=0.1, decay_at=(0.5,), momentum=0.0, weight_decay=0.0)
         trainer = make_trainer(benchmark, base, config)
-        before = copy.deepcopy(dict(trainer.objective.networks.named_parameters()))
-        trainer._start_epoch(3)
-        trainer._step(torch.arange(24), torch.arange(24), torch_generator(0, "views"))
-        after = dict(trainer.objective.networks.named_parameters())
+        before = copy.deepcopy(dict(trainer.networks.named_parameters()))
+        units_TU = torch.arange(24)[None]
+        trainer._start_epoch(3, units_TU)
+        trainer._step(Step(epoch=3, index=0, units_U=units_TU[0], mine=slice(0, 24)))
+        after = dict(trainer.networks.named_parameters())
         steps[head_lr] = {name: after[name].detach() - before[name].detach() for name in before}
     for name, step in steps[None].items():
         factor = 0.4 / 0.05 if name.startswith("heads.") else 1.0

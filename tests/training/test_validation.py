@@ -6,8 +6,8 @@ import pytest
 from rayfs.datasets.episodes import Protocol, draw_episode
 from rayfs.engine.logistic_regression import fit_logistic_regression
 from rayfs.errors import InputError
+from rayfs.training.accuracies import class_accuracy, few_shot_accuracy, validation_protocol
 from rayfs.training.config import PretrainConfig
-from rayfs.training.validation import class_accuracy, few_shot_accuracy, validation_protocol
 
 PROTOCOL = Protocol(n_way=3, n_shot=2, n_query=4, split="validation", seed=7)
 

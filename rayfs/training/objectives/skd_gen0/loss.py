@@ -15,8 +15,18 @@ from rayfs.backbones.heads import linear
 from rayfs.backbones.registry import n_features
 from rayfs.datasets.augmentation import ViewParameters, draw_views
 from rayfs.datasets.registry import Benchmark
-from rayfs.training.cross_entropy import N_ROTATIONS, augmented, turned
+from rayfs.training.forward_learner import image_parts
 from rayfs.training.objective import Networks, Outcome, accuracy
+from rayfs.training.objectives.cross_entropy.loss import N_ROTATIONS, augmented, turned
+from rayfs.training.parts import Given, Parts
+
+
+def create(given: Given) -> Parts:
+    """Return generation 0."""
+    objective = SkdGen0(
+        given.backbone, given.benchmark, given.n_classes, given.settings.gamma, generator=given.head_generator()
+    )
+    return image_parts(objective, given)
 
 
 class SkdGen0:

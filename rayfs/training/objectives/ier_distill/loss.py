@@ -14,9 +14,22 @@ from torch import Tensor, nn
 
 from rayfs.datasets.registry import Benchmark
 from rayfs.engine.distillation import distillation_loss
-from rayfs.training.ier_gen0 import IerGen0, TransformDraws
+from rayfs.training.forward_learner import image_parts
 from rayfs.training.objective import Networks, Outcome
-from rayfs.training.rfs_distill import answers, frozen
+from rayfs.training.objectives.ier_gen0.loss import IerGen0, TransformDraws
+from rayfs.training.parts import Given, Parts
+from rayfs.training.teacher import answers, frozen
+
+
+def create(given: Given) -> Parts:
+    """Return the distillation, with a memory of all base images."""
+    settings = given.settings
+    objective = IerDistill(
+        given.backbone, given.demanded_teacher(), given.benchmark, given.n_classes, len(given.base), settings.gamma,
+        settings.negatives, settings.memory_momentum, settings.contrast_temperature, settings.ce_weight,
+        settings.kd_weight, settings.temperature, generator=given.head_generator(),
+    )  # fmt: skip
+    return image_parts(objective, given)
 
 
 class IerDistill:

@@ -18,9 +18,18 @@ from torch import Tensor
 from rayfs.datasets.augmentation import ViewParameters, draw_views
 from rayfs.datasets.registry import Benchmark
 from rayfs.engine.distillation import distillation_loss
-from rayfs.training.cross_entropy import augmented, turned
+from rayfs.training.forward_learner import image_parts
 from rayfs.training.objective import Networks, Outcome, accuracy
-from rayfs.training.rfs_distill import answers, frozen
+from rayfs.training.objectives.cross_entropy.loss import augmented, turned
+from rayfs.training.parts import Given, Parts
+from rayfs.training.teacher import answers, frozen
+
+
+def create(given: Given) -> Parts:
+    """Return generation 1, whose networks are a copy of the teacher."""
+    settings = given.settings
+    objective = SkdGen1(given.demanded_teacher(), given.benchmark, settings.gamma, settings.temperature)
+    return image_parts(objective, given)
 
 
 class SkdGen1:
@@ -84,4 +93,5 @@ def rotation_distance(upright_NC: Tensor, turned_NC: Tensor) -> Tensor:
     Deviation: an image with both outputs equal has gradient 0; in the released code its square root gives NaN there,
     which ends the epoch.
     """
-    return torch.linalg.vector_norm(turned_NC - upright_NC, dim=1).mean()
+    lengths_N: Tensor = torch.linalg.vector_norm(turned_NC - upright_NC, dim=1)
+    return lengths_N.mean()

@@ -15,9 +15,28 @@ from rayfs.backbones.heads import linear
 from rayfs.backbones.registry import n_features
 from rayfs.datasets.augmentation import ViewParameters, apply_views, constant, draw_views, normalize
 from rayfs.datasets.registry import Benchmark
+from rayfs.training.forward_learner import image_parts
 from rayfs.training.objective import Networks, Outcome, accuracy
+from rayfs.training.parts import Given, Parts
 
 N_ROTATIONS = 4
+
+
+def create(given: Given) -> Parts:
+    """Return cross-entropy, with or without turned images as further classes."""
+    return _parts(given, given.settings.rotations)
+
+
+def create_simple(given: Given) -> Parts:
+    """Return cross-entropy of one view of each image."""
+    return _parts(given, rotations=False)
+
+
+def _parts(given: Given, rotations: bool) -> Parts:
+    objective = CrossEntropy(
+        given.backbone, given.benchmark, given.n_classes, rotations, generator=given.head_generator()
+    )
+    return image_parts(objective, given)
 
 
 class CrossEntropy:

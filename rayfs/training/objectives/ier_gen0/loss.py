@@ -20,20 +20,30 @@ from rayfs.backbones.registry import n_features
 from rayfs.datasets.augmentation import ViewParameters, constant, draw_views
 from rayfs.datasets.registry import Benchmark
 from rayfs.errors import InputError
-from rayfs.training.cross_entropy import N_ROTATIONS, augmented, turned
+from rayfs.training.forward_learner import image_parts
+from rayfs.training.heads import mlp
 from rayfs.training.objective import Networks, Outcome, accuracy
+from rayfs.training.objectives.cross_entropy.loss import N_ROTATIONS, augmented, turned
+from rayfs.training.objectives.ier_gen0 import EMBEDDING, N_TRANSFORMS
+from rayfs.training.parts import Given, Parts
 
 ASPECTS = ((0, 0), (1, 0), (0, 1), (1, 1))
 """Are rows, are columns cropped to two thirds? Each aspect is seen in four turns."""
 
-N_TRANSFORMS = len(ASPECTS) * N_ROTATIONS
-"""Transform `4 aspect + turn`; 0 leaves the image as it is."""
-
-EMBEDDING = 64
-"""D, released code."""
+assert len(ASPECTS) * N_ROTATIONS == N_TRANSFORMS, "transform `4 aspect + turn`; 0 leaves the image as it is"
 
 EPSILON = 1e-6
 """Added to norms and to the denominator of the contrast (released code)."""
+
+
+def create(given: Given) -> Parts:
+    """Return generation 0, with a memory of all base images."""
+    settings = given.settings
+    objective = IerGen0(
+        given.backbone, given.benchmark, given.n_classes, len(given.base), settings.gamma, settings.negatives,
+        settings.memory_momentum, settings.contrast_temperature, generator=given.head_generator(),
+    )  # fmt: skip
+    return image_parts(objective, given)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,16 +174,6 @@ class IerGen0:
         self._memory = memory.clone()
 
 
-def mlp(n_inputs: int, n_outputs: int, generator: torch.Generator) -> nn.Sequential:
-    """Return Linear, BN, ReLU, Linear, BN, ReLU, Linear, as wide as the input but for the last."""
-    hidden = [
-        layer
-        for _ in range(2)
-        for layer in (linear(n_inputs, n_inputs, generator), nn.BatchNorm1d(n_inputs), nn.ReLU(inplace=True))
-    ]
-    return nn.Sequential(*hidden, linear(n_inputs, n_outputs, generator))
-
-
 def window_size(size: int) -> int:
     """Return two thirds of `size` pixels, rounded up: 22 of 32 and 56 of 84, as in the released code."""
     return math.ceil(2 * size / 3)
@@ -247,7 +247,8 @@ def contrast(anchors_MD: Tensor, positives_MD: Tensor, negatives_KD: Tensor, tem
 
 
 def _nearly_unit(rows_ND: Tensor) -> Tensor:
-    return rows_ND / (torch.linalg.vector_norm(rows_ND, dim=1, keepdim=True) + EPSILON)
+    norm_N1: Tensor = torch.linalg.vector_norm(rows_ND, dim=1, keepdim=True)
+    return rows_ND / (norm_N1 + EPSILON)
 
 
 def remember(memory: Tensor, rows_B: Tensor, z_BD: Tensor, momentum: float) -> None:

@@ -16,7 +16,27 @@ from torch import nn
 
 from rayfs.backbones.heads import CosineHead
 from rayfs.datasets.registry import Benchmark
-from rayfs.training.cross_entropy import CrossEntropy
+from rayfs.training.forward_learner import image_parts
+from rayfs.training.objectives.cross_entropy.loss import CrossEntropy
+from rayfs.training.parts import Given, Parts
+
+
+def create(given: Given) -> Parts:
+    """Return cross-entropy of scaled cosines."""
+    return _parts(given, counts=())
+
+
+def create_balanced(given: Given) -> Parts:
+    """Return balanced softmax, with the sizes of the base classes."""
+    return _parts(given, counts=given.base.class_counts().tolist())
+
+
+def _parts(given: Given, counts: Sequence[int]) -> Parts:
+    objective = cosine(
+        given.backbone, given.benchmark, given.n_classes, given.settings.initial_scale, counts,
+        generator=given.head_generator(),
+    )  # fmt: skip
+    return image_parts(objective, given)
 
 
 def cosine(

@@ -16,8 +16,21 @@ from rayfs.backbones.registry import n_features
 from rayfs.datasets.augmentation import ViewParameters, draw_views
 from rayfs.datasets.registry import Benchmark
 from rayfs.engine.distillation import distillation_loss
-from rayfs.training.cross_entropy import augmented
+from rayfs.training.forward_learner import image_parts
 from rayfs.training.objective import Networks, Outcome, accuracy
+from rayfs.training.objectives.cross_entropy.loss import augmented
+from rayfs.training.parts import Given, Parts
+from rayfs.training.teacher import answers, frozen
+
+
+def create(given: Given) -> Parts:
+    """Return the distillation."""
+    settings = given.settings
+    objective = RfsDistill(
+        given.backbone, given.demanded_teacher(), given.benchmark, given.n_classes, settings.ce_weight,
+        settings.kd_weight, settings.temperature, generator=given.head_generator(),
+    )  # fmt: skip
+    return image_parts(objective, given)
 
 
 class RfsDistill:
@@ -84,14 +97,3 @@ class RfsDistill:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take nothing back."""
-
-
-def frozen(teacher: Networks) -> Networks:
-    """Return `teacher` itself, in evaluation and without gradients; as no part of `networks` it stays so."""
-    return teacher.eval().requires_grad_(False)
-
-
-def answers(teacher: Networks, views: Tensor) -> dict[str, Tensor]:
-    """Return all outputs of `teacher` for `views`, without gradients; it follows the views to their device."""
-    with torch.no_grad():
-        return teacher.to(views.device)(views)
