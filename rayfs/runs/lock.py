@@ -16,8 +16,14 @@ from rayfs.runs.storage import STORAGE_ERRORS, Storage
 LEASE = ".lease-"
 """A lease's name begins so."""
 
+CLAIMING = "claiming"
+"""Last line of a lease whose driver has not looked at those of others yet."""
+
 RENEWED_S, EXPIRED_S = 15.0, 90.0
 """Seconds between two renewals of a lease, and without one until it counts as a dead driver's."""
+
+LOOK_S, CLAIM_S = 0.2, 10.0
+"""Seconds between two looks at the leases of others that claim the run at once, and of all looks together."""
 
 
 class WriterLock:
@@ -54,7 +60,7 @@ class WriterLock:
 def _lock(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+    except (BlockingIOError, PermissionError) as error:  # some network filesystems say EACCES of a lock that is held
         holder = os.pread(descriptor, 256, 0).decode(errors="replace").strip() or "unknown"
         raise InputError(
             f"another process is writing this run (pid {holder}): {path.parent}; wait for it, stop it, "
@@ -74,8 +80,9 @@ class WriterLease:
     """A small file `.lease-ID` that its driver rewrites every `RENEWED_S` seconds: a lock for object stores.
 
     They have no locks, and pyarrow has no conditional write. So each driver writes a lease of its own name and then
-    lists all: of two drivers the later one sees the other's and refuses; if they start at once, both may refuse. (S3,
-    GCS and Azure list whatever has been written.)
+    lists all: of two drivers the later one sees the other's and refuses. (S3, GCS and Azure list whatever has been
+    written.) A lease says whether its driver still claims the run or writes it. Of drivers that claim it at once the
+    one whose name sorts first waits for the others to refuse, so that one of them writes, and not none.
 
     The next driver takes over, with a warning, from a lease that was not renewed for `EXPIRED_S`, or whose process is
     known to be dead as it ran beside it. Ages are differences of the store's dates; no clock of a driver counts. A
@@ -91,12 +98,13 @@ class WriterLease:
         self._storage = storage
         self._location = location
         self._name = f"{LEASE}{uuid.uuid4().hex}"
+        self._claiming = True
         self._renewed = time.time()
         self._mutex = threading.Lock()
         self._ended = threading.Event()
         self._write()
         try:
-            self._refuse_others()
+            self._claim()
         except BaseException:
             self.release()
             raise
@@ -122,7 +130,8 @@ class WriterLease:
 
     def _write(self) -> None:
         started = time.time()
-        self._storage.write(self._name, f"{os.getpid()} on {os.uname().nodename}\n{_processes()}\n".encode())
+        lines = [f"{os.getpid()} on {os.uname().nodename}", _processes(), *([CLAIMING] if self._claiming else [])]
+        self._storage.write(self._name, "".join(f"{line}\n" for line in lines).encode())
         self._renewed = started
 
     def _keep(self) -> None:
@@ -142,12 +151,24 @@ class WriterLease:
                 )
             self._write()
 
-    def _refuse_others(self) -> None:
-        dates = self._storage.dates()
+    def _claim(self) -> None:
+        """Refuse or outwait all others, then say that this driver writes."""
+        last_s = time.monotonic() + CLAIM_S
+        while self._refuse_others(patient=time.monotonic() < last_s):
+            time.sleep(LOOK_S)
+        self._claiming = False
+        self._write()
+
+    def _refuse_others(self, *, patient: bool) -> bool:
+        """Refuse a run that another driver has; return whether one claims it that has to give way to this one."""
+        dates, waits = self._storage.dates(), False
         for name in sorted(name for name in dates if name.startswith(LEASE) and name != self._name):
             silent_s = (dates[self._name] - dates[name]).total_seconds()
-            holder, processes = self._holder(name)
+            holder, processes, is_claiming = self._holder(name)
             if silent_s < EXPIRED_S and not (processes == _processes() != "" and _is_dead(holder)):
+                if patient and is_claiming and self._name < name:
+                    waits = True
+                    continue
                 raise InputError(
                     f"another process is writing this run (pid {holder}): {self._location}; wait for it, stop it, or "
                     f"use another --out. If it is dead, rerun in {EXPIRED_S - max(silent_s, 0):.0f} s: a lease that is "
@@ -160,14 +181,18 @@ class WriterLease:
             )
             with contextlib.suppress(FileNotFoundError):
                 self._storage.delete(name)
+        return waits
 
-    def _holder(self, name: str) -> tuple[str, str]:
-        """Return the driver of a lease and what `_processes` said there; of one that is just being written, unknown."""
+    def _holder(self, name: str) -> tuple[str, str, bool]:
+        """Return the driver of a lease, what `_processes` said there, and whether it still claims the run.
+
+        One that cannot be read is just being written or deleted: its driver is unknown and claims the run.
+        """
         try:
             lines = self._storage.read(name).decode(errors="replace").splitlines()
         except STORAGE_ERRORS:
             lines = []
-        return (lines[0], lines[1]) if len(lines) == 2 else ("unknown", "")
+        return (lines[0], lines[1], lines[2:] == [CLAIMING]) if len(lines) >= 2 else ("unknown", "", True)
 
 
 def _processes() -> str:

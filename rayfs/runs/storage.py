@@ -116,7 +116,8 @@ class Storage:
     def read(self, name: str) -> bytes:
         """Return the content of one file."""
         with self.open(name) as stream:
-            return stream.read()
+            content: bytes = stream.read()
+            return content
 
     def write(self, name: str, data: bytes) -> None:
         """Write one whole file; on failure nothing of it remains.

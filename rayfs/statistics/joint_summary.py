@@ -3,21 +3,34 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rayfs.runs.rows import Row
 from rayfs.statistics.intervals import mean_interval, paired_difference
 
 
-def summarise_joint(rows: Iterable[Row], baseline: str | None, methods: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the joint figures of each method that has some, in percent, over distinct episodes.
+@dataclass(frozen=True, kw_only=True)
+class JointFigures:
+    """The joint figures of one method, in percent over distinct episodes; half-widths of 95% intervals."""
 
-    The harmonic mean is taken in each episode, then averaged.
+    n: int
+    """Distinct episodes."""
+    novel: float
+    novel_ci95: float | None
+    base: float
+    base_ci95: float | None
+    harmonic: float
+    """The harmonic mean is taken in each episode, then averaged."""
+    harmonic_ci95: float | None
+    gain: float | None
+    """Of the harmonic mean over the baseline, paired; None where it is undefined."""
+    gain_ci95: float | None
 
-    Returns:
-        {method: {"n", "novel", "novel_ci95", "base", "base_ci95", "harmonic", "harmonic_ci95", "gain", "gain_ci95"}},
-        the gain being the paired one of the harmonic mean over the baseline, None where it is undefined.
-    """
+
+def summarise_joint(rows: Iterable[Row], baseline: str | None, methods: Sequence[str]) -> dict[str, JointFigures]:
+    """Return the joint figures of each method that has some."""
+    rows = list(rows)
     found = {method: joint_observations(row for row in rows if row.method == method) for method in methods}
     reference = found.get(baseline or "", {})
     return {
@@ -25,6 +38,11 @@ def summarise_joint(rows: Iterable[Row], baseline: str | None, methods: Sequence
         for method, observed in found.items()
         if observed
     }
+
+
+def joint_to_json(joint: Mapping[str, JointFigures]) -> dict[str, dict[str, Any]]:
+    """Return what `summary.json` holds of joint figures."""
+    return {method: asdict(figures) for method, figures in joint.items()}
 
 
 def joint_observations(rows: Iterable[Row]) -> dict[str, tuple[float, float, float]]:
@@ -48,13 +66,12 @@ def _mean_of(values: Sequence[tuple[float, float]]) -> tuple[float, float, float
 
 def _figures(
     observed: Mapping[str, tuple[float, float, float]], reference: Mapping[str, tuple[float, float, float]]
-) -> dict[str, Any]:
-    figures: dict[str, Any] = {"n": len(observed)}
-    for i, name in enumerate(("novel", "base", "harmonic")):
-        interval = mean_interval([values[i] for values in observed.values()])
-        figures |= {name: interval.mean, f"{name}_ci95": interval.half_width}
-    both = sorted(observed.keys() & reference.keys())
+) -> JointFigures:
+    novel, base, harmonic = (mean_interval(list(values)) for values in zip(*observed.values(), strict=True))
+    both = observed.keys() & reference.keys()
     paired = paired_difference({e: observed[e][2] for e in both}, {e: reference[e][2] for e in both}) if both else None
-    figures["gain"] = paired.interval.mean if paired else None
-    figures["gain_ci95"] = paired.interval.half_width if paired else None
-    return figures
+    return JointFigures(
+        n=len(observed), novel=novel.mean, novel_ci95=novel.half_width, base=base.mean, base_ci95=base.half_width,
+        harmonic=harmonic.mean, harmonic_ci95=harmonic.half_width,
+        gain=paired.interval.mean if paired else None, gain_ci95=paired.interval.half_width if paired else None,
+    )  # fmt: skip

@@ -1,8 +1,9 @@
-"""From rows to the figures of a run: one dict that is valid JSON."""
+"""From rows to the figures of a run."""
 
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rayfs.errors import InputError
@@ -25,8 +26,51 @@ def looked_at(methods: Sequence[str], baseline: str | None) -> str | None:
     return FOLLOWED if FOLLOWED in others else next(iter([*others, *methods]), None)
 
 
-def summarise(rows: Iterable[Row], baseline: str | None, methods: Sequence[str]) -> dict[str, Any]:
-    """Return the figures of every method, accuracies in percent and gains in percentage points, unrounded.
+@dataclass(frozen=True, kw_only=True)
+class MethodFigures:
+    """The figures of one method: accuracies in percent, gains in percentage points, unrounded; None where undefined."""
+
+    n: int
+    """Episodes that it finished."""
+    n_distinct: int
+    n_failed: int
+    accuracy: float | None
+    """Mean over distinct episodes."""
+    ci95: float | None
+    """Half-width of the 95% interval of `accuracy`."""
+    seconds_per_episode: float | None
+    mean_loss_base: float | None
+    mean_loss_support: float | None
+    episodes_for_half_point: int | None
+    """Episodes for an interval of ± `HALF_POINT` on the accuracy."""
+    gain: float | None = None
+    """Over the baseline, paired: the mean over the distinct episodes that both finished."""
+    gain_ci95: float | None = None
+    n_paired: int | None = None
+    win: int | None = None
+    """Episodes on which the method is better than the baseline."""
+    tie: int | None = None
+    loss: int | None = None
+    p_sign: float | None = None
+    p_wilcoxon: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """The figures of every method of a run."""
+
+    baseline: str | None
+    """The method that gains are against."""
+    methods: Mapping[str, MethodFigures]
+    """In the order of the table."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `summary.json` holds of it."""
+        return {"baseline": self.baseline, "methods": {name: asdict(each) for name, each in self.methods.items()}}
+
+
+def summarise(rows: Iterable[Row], baseline: str | None, methods: Sequence[str]) -> RunSummary:
+    """Return the figures of every method.
 
     Means and intervals are over distinct episodes: rows with one episode hash are averaged to one observation first.
     Gains are paired: over the distinct episodes that both the method and the baseline finished (`n_paired`).
@@ -35,11 +79,6 @@ def summarise(rows: Iterable[Row], baseline: str | None, methods: Sequence[str])
         rows: one for each (episode, method), as `RunDirectory.rows` returns them.
         baseline: the method that gains are against; None for no gains.
         methods: names in the order of the table; rows of other methods are left out.
-
-    Returns:
-        {"baseline", "methods": {name: {"n", "n_distinct", "n_failed", "accuracy", "ci95", "gain", "gain_ci95",
-        "n_paired", "win", "tie", "loss", "p_sign", "p_wilcoxon", "seconds_per_episode", "mean_loss_base",
-        "mean_loss_support", "episodes_for_half_point"}}}, None where a figure is undefined; `ci95` is the half-width.
 
     Raises:
         InputError: if the baseline is not one of the methods.
@@ -50,14 +89,8 @@ def summarise(rows: Iterable[Row], baseline: str | None, methods: Sequence[str])
     for row in rows:
         by_method[row.method].append(row)
     reference = observations(by_method[baseline]) if baseline is not None else {}
-    return {
-        "baseline": baseline,
-        "methods": {
-            name: _figures(by_method[name])
-            | _gain(observations(by_method[name]), reference if name != baseline else {})
-            for name in methods
-        },
-    }
+    figures = {name: _figures(by_method[name], reference if name != baseline else {}) for name in methods}
+    return RunSummary(baseline=baseline, methods=figures)
 
 
 def observations(rows: Iterable[Row]) -> dict[str, float]:
@@ -69,40 +102,38 @@ def observations(rows: Iterable[Row]) -> dict[str, float]:
     return {episode: math.fsum(values) / len(values) for episode, values in accuracies.items()}
 
 
-def _figures(rows: Sequence[Row]) -> dict[str, Any]:
+def _figures(rows: Sequence[Row], reference: Mapping[str, float]) -> MethodFigures:
+    """Return the figures of one method's rows; `reference` is the baseline's observations, empty for no gain."""
     ok = [row for row in rows if row.status == "ok"]
     distinct = observations(ok)
     interval = mean_interval(distinct.values()) if distinct else None
     std = interval.std if interval else None
-    return {
-        "n": len(ok),
-        "n_distinct": len(distinct),
-        "n_failed": len(rows) - len(ok),
-        "accuracy": interval.mean if interval else None,
-        "ci95": interval.half_width if interval else None,
-        "seconds_per_episode": _mean(row.seconds for row in ok),
-        "mean_loss_base": _mean(row.loss_base for row in ok),
-        "mean_loss_support": _mean(row.loss_support for row in ok),
-        "episodes_for_half_point": None if std is None else episodes_needed(std, HALF_POINT),
-    }
-
-
-def _gain(method: Mapping[str, float], reference: Mapping[str, float]) -> dict[str, Any]:
-    both = sorted(method.keys() & reference.keys())
+    figures = MethodFigures(
+        n=len(ok),
+        n_distinct=len(distinct),
+        n_failed=len(rows) - len(ok),
+        accuracy=interval.mean if interval else None,
+        ci95=interval.half_width if interval else None,
+        seconds_per_episode=_mean(row.seconds for row in ok),
+        mean_loss_base=_mean(row.loss_base for row in ok),
+        mean_loss_support=_mean(row.loss_support for row in ok),
+        episodes_for_half_point=None if std is None else episodes_needed(std, HALF_POINT),
+    )
+    both = distinct.keys() & reference.keys()
     if not both:
-        names = ("gain", "gain_ci95", "n_paired", "win", "tie", "loss", "p_sign", "p_wilcoxon")
-        return dict.fromkeys(names)
-    paired = paired_difference({e: method[e] for e in both}, {e: reference[e] for e in both})
-    return {
-        "gain": paired.interval.mean,
-        "gain_ci95": paired.interval.half_width,
-        "n_paired": len(both),
-        "win": paired.win,
-        "tie": paired.tie,
-        "loss": paired.loss,
-        "p_sign": paired.p_sign,
-        "p_wilcoxon": paired.p_wilcoxon,
-    }
+        return figures
+    paired = paired_difference({e: distinct[e] for e in both}, {e: reference[e] for e in both})
+    return replace(
+        figures,
+        gain=paired.interval.mean,
+        gain_ci95=paired.interval.half_width,
+        n_paired=len(both),
+        win=paired.win,
+        tie=paired.tie,
+        loss=paired.loss,
+        p_sign=paired.p_sign,
+        p_wilcoxon=paired.p_wilcoxon,
+    )
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

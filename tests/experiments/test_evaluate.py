@@ -197,7 +197,7 @@ def test_the_gain_is_the_mean_of_paired_differences(experiment, uninterrupted) -
 
     accuracy = {(row.episode, row.method): row.accuracy for row in uninterrupted}
     by_hand = [100 * (accuracy[i, "label-halluc"] - accuracy[i, BASELINE]) for i in range(6)]
-    gain = summarise(uninterrupted, BASELINE, [BASELINE, "label-halluc"])["methods"]["label-halluc"]["gain"]
+    gain = summarise(uninterrupted, BASELINE, [BASELINE, "label-halluc"]).methods["label-halluc"].gain
     assert gain == pytest.approx(np.mean(by_hand))
 
 

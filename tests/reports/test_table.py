@@ -17,7 +17,7 @@ def summary(make_row: MakeRow) -> dict[str, Any]:
     rows = [make_row(i, "lr", a) for i, a in enumerate([0.80, 0.82, 0.78, 0.80])]
     rows += [make_row(i, "label-halluc", a, seconds=12.345) for i, a in enumerate([0.81, 0.83, 0.80])]
     rows += [make_row(3, "label-halluc", None)]
-    return summarise(rows, "lr", ["label-halluc", "lr"])
+    return summarise(rows, "lr", ["label-halluc", "lr"]).to_json()
 
 
 def test_result_table_is_this_text(summary: dict[str, Any]) -> None:
@@ -35,7 +35,9 @@ def test_result_table_is_this_text(summary: dict[str, Any]) -> None:
 
 
 def test_without_a_baseline_the_paired_columns_are_left_out(make_row: MakeRow) -> None:
-    text = result_table(summarise([make_row(0, "lr"), make_row(1, "lr", episode_hash="hash-0")], None, ["lr", "none"]))
+    text = result_table(
+        summarise([make_row(0, "lr"), make_row(1, "lr", episode_hash="hash-0")], None, ["lr", "none"]).to_json()
+    )
     assert "gain" not in text and "Wilcoxon" not in text
     assert "lr: 2 episodes are only 1 distinct ones." in text
     assert "lr     │      2 (1) │      80.00 │     1.5\n" in text

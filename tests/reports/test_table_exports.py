@@ -27,7 +27,7 @@ def summary(make_row: MakeRow) -> dict[str, Any]:
     rows = [make_row(i, "lr", a) for i, a in enumerate([0.80, 0.82, 0.78, 0.80])]
     rows += [make_row(i, "label-halluc", a, seconds=12.345) for i, a in enumerate([0.75, 0.77, 0.75])]
     rows += [make_row(3, "label-halluc", None)]
-    return summarise(rows, "lr", ["label-halluc", "lr"])
+    return summarise(rows, "lr", ["label-halluc", "lr"]).to_json()
 
 
 def test_the_markdown_table_is_this_text(summary: dict[str, Any]) -> None:

@@ -5,11 +5,13 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
+from uuid import UUID
 
 import pytest
 from pyarrow import fs
@@ -270,11 +272,12 @@ def test_a_second_driver_is_refused_and_told_of_the_first(server: Server) -> Non
                 write()
             assert SECRET not in str(caught.value)
         assert len(leases(server)) == 1, "the refused driver leaves none"
+        assert b"claiming" not in files(server, "bucket/run")[leases(server)[0]], "nobody waits for it to give way"
         RunDirectory(server.location()).refuse_other(IDENTITY, METHODS)  # --check needs no lease
     open_run(server.location()).close()
 
 
-def test_of_drivers_that_start_at_once_at_most_one_writes(server: Server) -> None:
+def test_of_drivers_that_start_at_once_exactly_one_writes(server: Server) -> None:
     def start(_: int) -> WriterLease | None:
         try:
             return WriterLease(Storage.at(server.location()), "run")
@@ -284,10 +287,35 @@ def test_of_drivers_that_start_at_once_at_most_one_writes(server: Server) -> Non
     for _ in range(3):
         with ThreadPoolExecutor(4) as pool:
             held = [lease for lease in pool.map(start, range(4)) if lease is not None]
-        assert len(held) <= 1
+        assert len(held) == 1
         for lease in held:
             lease.release()
     assert leases(server) == []
+
+
+def test_a_claim_waits_for_claims_whose_names_sort_behind_its_own_and_for_nothing_else(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, before, behind = Storage.at(server.location()), f"{LEASE}{0:032x}", f"{LEASE}{9:032x}"
+    monkeypatch.setattr(lock.uuid, "uuid4", lambda: UUID(int=5))
+    for other, state in ((before, "claiming\n"), (before, ""), (behind, "")):
+        storage.write(other, f"1 on elsewhere\nboot\n{state}".encode())
+        started = time.monotonic()
+        with pytest.raises(InputError, match=r"another process is writing this run \(pid 1 on elsewhere\)"):
+            WriterLease(storage, "run")
+        assert leases(server) == [other] and time.monotonic() - started < lock.CLAIM_S / 2, "refused at once"
+        storage.delete(other)
+    storage.write(behind, b"1 on elsewhere\nboot\nclaiming\n")
+    with ThreadPoolExecutor(1) as pool:
+        claim = pool.submit(WriterLease, storage, "run")
+        with pytest.raises(TimeoutError):
+            claim.result(timeout=1)
+        storage.delete(behind)
+        claim.result(timeout=20).release()
+    monkeypatch.setattr(lock, "CLAIM_S", 0.5)
+    storage.write(behind, b"1 on elsewhere\nboot\nclaiming\n")
+    with pytest.raises(InputError, match="another process is writing this run"):
+        WriterLease(storage, "run")
 
 
 def test_a_lease_of_another_machine_is_taken_over_once_it_is_not_renewed(

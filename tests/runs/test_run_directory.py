@@ -1,5 +1,6 @@
 """The run directory: resume, refuse, survive kills, full disks and second writers."""
 
+import errno
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import pytest
 from pyarrow import fs
 
 from rayfs.errors import InputError
+from rayfs.runs import lock
 from rayfs.runs.rows import Row
 from rayfs.runs.run_directory import RowsNotSavedError, RunDirectory
 from rayfs.runs.storage import Storage
@@ -361,3 +363,27 @@ def test_a_run_knows_when_its_parts_were_written(tmp_path: Path, make_row: MakeR
         os.utime(tmp_path / f"episodes/part-00000{i}.parquet", (second, second))
     dates = RunDirectory(str(tmp_path)).written_at()
     assert dates is not None and [date.timestamp() for date in dates] == [100, 300]
+
+
+@pytest.mark.parametrize("code", [errno.EWOULDBLOCK, errno.EACCES])
+def test_both_ways_to_say_that_a_lock_is_held_are_understood(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Network filesystems that make a lock of bytes of it say EACCES."""
+
+    def held(*arguments: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    (tmp_path / ".lock").write_text("7 on another\n")
+    monkeypatch.setattr(lock.fcntl, "flock", held)
+    with pytest.raises(InputError, match=r"another process is writing this run \(pid 7 on another\)"):
+        open_run(tmp_path)
+
+
+def test_a_filesystem_without_locks_is_warned_of_and_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "flock", absent)
+    with pytest.warns(RuntimeWarning, match=r"cannot be locked .*; make sure that only one process writes this run"):
+        open_run(tmp_path).close()

@@ -51,7 +51,7 @@ def write_run(
         run.write_file(EPISODE_MANIFEST, encode_manifest(episodes, PROTOCOL, table.fingerprint, names))
         run.append(rows)
         run.confirm("base_table", table.fingerprint)
-        run.write_summary(summarise(run.rows(), "logistic-regression", ["logistic-regression", method]))
+        run.write_summary(summarise(run.rows(), "logistic-regression", ["logistic-regression", method]).to_json())
     return RunDirectory(str(folder))
 
 

@@ -21,8 +21,8 @@ def test_figures_are_the_ones_worked_by_hand(make_row: MakeRow) -> None:
         for i, accuracy in enumerate([0.9, 0.8, 0.7])
     ]
     summary = summarise(rows, "lr", ["ours", "lr"])
-    assert list(summary["methods"]) == ["ours", "lr"]
-    ours = summary["methods"]["ours"]
+    assert list(summary.methods) == ["ours", "lr"]
+    ours = summary.to_json()["methods"]["ours"]
     # 90, 80, 70: std 10, t(0.975, 2) = 4.30265273; gains 10, 0, 20: mean 10, std 10; sign test 2 wins: 2 / 4
     assert ours == {
         "n": 3,
@@ -43,20 +43,18 @@ def test_figures_are_the_ones_worked_by_hand(make_row: MakeRow) -> None:
         "mean_loss_support": pytest.approx(0.1),
         "episodes_for_half_point": episodes_needed(10, 0.5),
     }
-    baseline = summary["methods"]["lr"]
-    assert baseline["accuracy"] == pytest.approx(70)
-    assert [baseline[key] for key in ("gain", "gain_ci95", "win", "p_sign", "mean_loss_base")] == [None] * 5
+    baseline = summary.methods["lr"]
+    assert baseline.accuracy == pytest.approx(70)
+    assert [baseline.gain, baseline.gain_ci95, baseline.win, baseline.p_sign, baseline.mean_loss_base] == [None] * 5
 
 
 def test_an_episode_that_is_there_twice_counts_once(make_row: MakeRow) -> None:
     once = [make_row(i, accuracy=a, episode_hash=str(i)) for i, a in enumerate([0.6, 0.8, 0.7])]
     twice = once + [make_row(i + 3, accuracy=a, episode_hash=str(i)) for i, a in enumerate([0.6, 0.8, 0.7])]
-    one, two = (
-        summarise(rows, None, ["logistic-regression"])["methods"]["logistic-regression"] for rows in (once, twice)
-    )
-    assert (two["n"], two["n_distinct"]) == (6, 3)
-    assert two["ci95"] == pytest.approx(one["ci95"]), "a repeated episode does not narrow the interval"
-    assert two["accuracy"] == pytest.approx(one["accuracy"])
+    one, two = (summarise(rows, None, ["logistic-regression"]).methods["logistic-regression"] for rows in (once, twice))
+    assert (two.n, two.n_distinct) == (6, 3)
+    assert two.ci95 == pytest.approx(one.ci95), "a repeated episode does not narrow the interval"
+    assert two.accuracy == pytest.approx(one.accuracy)
     assert observations([make_row(0, accuracy=0.5, episode_hash="h"), make_row(1, accuracy=0.7, episode_hash="h")]) == {
         "h": pytest.approx(60)
     }
@@ -64,21 +62,21 @@ def test_an_episode_that_is_there_twice_counts_once(make_row: MakeRow) -> None:
 
 def test_failed_episodes_are_counted_but_never_averaged(make_row: MakeRow) -> None:
     rows = [make_row(0, "lr"), make_row(1, "lr"), make_row(0, "ours", 0.9), make_row(1, "ours", None, seconds=99.0)]
-    ours = summarise(rows, "lr", ["lr", "ours"])["methods"]["ours"]
-    assert (ours["n"], ours["n_failed"], ours["n_paired"]) == (1, 1, 1)
-    assert ours["accuracy"] == pytest.approx(90)
-    assert ours["gain"] == pytest.approx(10)
-    assert ours["seconds_per_episode"] == 1.5
+    ours = summarise(rows, "lr", ["lr", "ours"]).methods["ours"]
+    assert (ours.n, ours.n_failed, ours.n_paired) == (1, 1, 1)
+    assert ours.accuracy == pytest.approx(90)
+    assert ours.gain == pytest.approx(10)
+    assert ours.seconds_per_episode == 1.5
 
 
 def test_what_is_undefined_is_none_and_the_summary_is_json(make_row: MakeRow) -> None:
     rows = [make_row(0, "lr"), make_row(0, "ours", loss_base=math.nan, loss_support=math.inf)]
     summary = summarise(rows, "lr", ["lr", "ours", "not run yet"])
-    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
-    ours, missing = summary["methods"]["ours"], summary["methods"]["not run yet"]
-    assert (ours["ci95"], ours["gain_ci95"], ours["mean_loss_base"], ours["mean_loss_support"]) == (None,) * 4
-    assert (ours["tie"], ours["p_sign"], ours["p_wilcoxon"]) == (1, None, None)
-    assert (missing["n"], missing["n_distinct"], missing["n_failed"], missing["accuracy"]) == (0, 0, 0, None)
+    assert json.loads(json.dumps(summary.to_json(), allow_nan=False)) == summary.to_json()
+    ours, missing = summary.methods["ours"], summary.methods["not run yet"]
+    assert (ours.ci95, ours.gain_ci95, ours.mean_loss_base, ours.mean_loss_support) == (None,) * 4
+    assert (ours.tie, ours.p_sign, ours.p_wilcoxon) == (1, None, None)
+    assert (missing.n, missing.n_distinct, missing.n_failed, missing.accuracy) == (0, 0, 0, None)
 
 
 def test_order_of_the_rows_changes_no_bit(make_row: MakeRow) -> None:
@@ -88,8 +86,8 @@ def test_order_of_the_rows_changes_no_bit(make_row: MakeRow) -> None:
 
 def test_without_a_baseline_there_are_no_gains(make_row: MakeRow) -> None:
     summary = summarise([make_row(0, "lr"), make_row(1, "lr")], None, ["lr"])
-    assert summary["baseline"] is None
-    assert summary["methods"]["lr"]["gain"] is None
+    assert summary.baseline is None
+    assert summary.methods["lr"].gain is None
 
 
 def test_a_baseline_that_is_not_a_method_is_an_input_error(make_row: MakeRow) -> None:

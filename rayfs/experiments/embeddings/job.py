@@ -6,9 +6,8 @@ Ray computes features that the cache lacks, and is not started otherwise.
 import shlex
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -32,6 +31,7 @@ from rayfs.reports.text_table import result_table
 from rayfs.runs.rows import Row
 from rayfs.runs.run_directory import RunDirectory
 from rayfs.runs.storage import location_below
+from rayfs.statistics.episodes_summary import EpisodesSummary
 from rayfs.statistics.summary import summarise
 from rayfs.workers.embedding_episodes import BlockSolver, missing_blocks
 
@@ -153,7 +153,7 @@ def run_evaluation(
         keep_episodes(run, episodes, protocol, evaluation.novel)
         solve_missing(evaluation, solver, episodes, run)
         rows = [row for row in run.rows() if row.episode < len(episodes) and row.method in evaluation.methods]
-        run.write_summary(report(evaluation, rows, solver, time.monotonic() - started))
+        run.write_summary(report(evaluation, rows, solver, time.monotonic() - started).to_json())
         write_report(run, cache_folder())
         print(f"rows, summary.json, report.html: {run.location}")
     return rows
@@ -185,16 +185,14 @@ def solve_missing(
     return new
 
 
-def report(evaluation: EmbeddingEval, rows: list[Row], solver: BlockSolver, wall_s: float) -> dict[str, Any]:
+def report(evaluation: EmbeddingEval, rows: list[Row], solver: BlockSolver, wall_s: float) -> EpisodesSummary:
     """Print the table and where the time went; return the summary."""
     figures = summarise(rows, evaluation.baseline, list(evaluation.methods))
-    print("\n" + result_table(figures, baseline_label="frozen LR"), end="")
+    print("\n" + result_table(figures.to_json(), baseline_label="frozen LR"), end="")
     if len(solver.seconds) > 1:  # something was solved
         parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in solver.seconds.items())
         print(f"Seconds: {parts}; {wall_s:.1f} in all.")
-    return {
-        "benchmark": evaluation.benchmark.name,
-        "protocol": {**asdict(evaluation.protocol), "episodes": evaluation.n_episodes},
-        "backbone": {"name": evaluation.backbone.name, "state_hash": evaluation.backbone.state_hash},
-        **figures,
-    }
+    return EpisodesSummary(
+        benchmark=evaluation.benchmark.name, protocol=evaluation.protocol, n_episodes=evaluation.n_episodes,
+        backbone=evaluation.identity().backbone, figures=figures,
+    )  # fmt: skip

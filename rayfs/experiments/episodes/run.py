@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from rayfs.runs.episode_log import EpisodeLog
 from rayfs.runs.result_buffer import ResultBuffer
 from rayfs.runs.rows import Row
 from rayfs.runs.run_directory import EPISODE_MANIFEST, RowsNotSavedError, RunDirectory
+from rayfs.statistics.episodes_summary import EpisodesSummary
 from rayfs.statistics.joint_summary import summarise_joint
 from rayfs.statistics.summary import looked_at, summarise
 from rayfs.workers.episode_worker import WorkerSpec
@@ -153,14 +154,11 @@ def missing_items(experiment: Experiment, completed: set[tuple[int, str]]) -> li
 def summarise_run(experiment: Experiment, run: RunDirectory) -> dict[str, Any]:
     """Return the figures over the experiment's episodes: benchmark, protocol, methods, joint recognition if asked."""
     rows, methods = wanted_rows(experiment, run), list(experiment.methods)
-    summary = {
-        "benchmark": experiment.benchmark.name,
-        "protocol": {**asdict(experiment.protocol), "episodes": len(experiment.episodes)},
-        "backbone": {"name": experiment.backbone.name, "state_hash": experiment.backbone.state_hash},
-        **summarise(rows, experiment.baseline, methods),
-    }
-    joint = summarise_joint(rows, experiment.baseline, methods)
-    return {**summary, "joint": joint} if joint else summary
+    return EpisodesSummary(
+        benchmark=experiment.benchmark.name, protocol=experiment.protocol, n_episodes=len(experiment.episodes),
+        backbone=experiment.identity().backbone, figures=summarise(rows, experiment.baseline, methods),
+        joint=summarise_joint(rows, experiment.baseline, methods),
+    ).to_json()  # fmt: skip
 
 
 def pool_size(resources: Resources, workers: int | None, cpus: int, gpus: float | None) -> PoolSize:

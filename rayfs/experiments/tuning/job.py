@@ -83,7 +83,8 @@ def tune_on_episodes(config: TuneConfig, command: list[str]) -> int:
         search = Search(config, experiment, run, plan, cache_dir)
         search.run(command)
         trials = search.trials()
-        run.write_summary(summarise(run.rows(), BASELINE, [BASELINE, *(t.name for t in trials if t.name != BASELINE)]))
+        shown = [BASELINE, *(trial.name for trial in trials if trial.name != BASELINE)]
+        run.write_summary(summarise(run.rows(), BASELINE, shown).to_json())
         winner = choose_winner(trials)
         best_command = paste_command(config, winner)
         print("\n" + trials_table(trials, BASELINE) + f"\nbest, to paste:\n  {best_command}\n")

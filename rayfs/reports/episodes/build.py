@@ -34,7 +34,7 @@ from rayfs.reports.result_cells import result_cells
 from rayfs.reports.table_exports import escape_html, html_table, table_files
 from rayfs.runs.rows import Row
 from rayfs.runs.run_directory import EPISODE_MANIFEST, SUMMARY, RunDirectory
-from rayfs.statistics.joint_summary import summarise_joint
+from rayfs.statistics.joint_summary import joint_to_json, summarise_joint
 from rayfs.statistics.summary import looked_at, summarise
 
 REPORT = "report.html"
@@ -76,7 +76,7 @@ def build_report(run: RunDirectory, cache_dir: Path) -> dict[str, bytes | str]:
         InputError: there is no run or one of its files is damaged.
     """
     read = _read(run)
-    summary = summarise(read.rows, read.baseline, read.methods)
+    summary = summarise(read.rows, read.baseline, read.methods).to_json()
     values = ordered_observations(read.rows, read.methods)
     counts = count_classes(read.rows, read.episodes) if read.episodes else {}
     counts = {method: counts[method] for method in read.methods if method in counts}
@@ -140,7 +140,7 @@ def _swatches(colours: Mapping[str, str]) -> dict[str, str]:
 
 
 def _joint(run: _Run) -> str:
-    joint = summarise_joint(run.rows, run.baseline, run.methods)
+    joint = joint_to_json(summarise_joint(run.rows, run.baseline, run.methods))
     if not joint:
         return ""
     n_base = len(run.manifest["identity"]["base"]["classes"])
