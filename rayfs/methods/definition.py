@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 from rayfs.methods.needs import Needs
-from rayfs.methods.recipe import Situation, frozen_recipe
+from rayfs.methods.recipe import Situation
 from rayfs.methods.spaces import Space
 
 if TYPE_CHECKING:
@@ -22,6 +22,11 @@ class MethodSettings(Protocol):
 
 
 S = TypeVar("S", bound=MethodSettings)
+
+
+def no_values(situation: Situation) -> Mapping[str, Any]:
+    """Return the recipe of a method whose settings are the defaults of their fields everywhere."""
+    return {}
 
 
 def no_needs(settings: Any) -> Needs:
@@ -57,7 +62,7 @@ class MethodDefinition(Generic[S]):
     """A frozen keyword-only dataclass of plain values, a docstring under each field. No other method has the same."""
     solver: str
     """"module:Class" of what solves episodes, made from the settings; imported in workers alone."""
-    recipe: Callable[[Situation], Mapping[str, Any]] = frozen_recipe
+    recipe: Callable[[Situation], Mapping[str, Any]] = no_values
     """Values of settings that nobody gives and that are not the default of their field."""
     search_space: Mapping[str, Space] = field(default_factory=dict)
     """Setting -> what a search draws its value from."""

@@ -41,6 +41,8 @@ class World:
     device: torch.device
     activations: Mapping[tuple[int, int], BaseBank] = field(default_factory=dict)
     """(frozen blocks F, views V) -> what the first F blocks of the backbone make of V views of each base image."""
+    networks: Mapping[str, nn.Module] = field(default_factory=dict)
+    """Checkpoint, as `Needs.networks` names it -> a learnt network that a method uses beside the backbone, frozen."""
 
     def plain(self, images: torch.Tensor) -> torch.Tensor:
         """Return network inputs (n, C, H, W) of uint8 images (n, H, W, C), without augmentation."""

@@ -1,38 +1,39 @@
-"""All methods. Adding one is a file, or a folder, of its own and a line here. No torch here."""
+"""All methods. Adding one is a module, or a package, of its own with a `METHOD`, and a line in `MODULES`.
+
+The module holds the settings and the definition and imports no torch, as nothing here does, so that `--help` answers
+fast. What solves episodes imports torch inside its functions, or is in a module of its own (`label_halluc/solve.py`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from rayfs.errors import InputError
-from rayfs.methods import (
-    assoalign,
-    feature_distill,
-    hard_label,
-    label_halluc,
-    logistic_regression,
-    nearest_prototype,
-    support_only,
-)
 from rayfs.methods.definition import MethodDefinition, MethodSettings
 from rayfs.methods.needs import Needs
 
 if TYPE_CHECKING:
     from rayfs.methods.method import Method
 
-METHODS: tuple[MethodDefinition[Any], ...] = (
-    logistic_regression.METHOD,
-    nearest_prototype.METHOD,
-    support_only.METHOD,
-    hard_label.METHOD,
-    label_halluc.METHOD,
-    assoalign.METHOD,
-    feature_distill.METHOD,
+MODULES = (
+    "logistic_regression",
+    "nearest_prototype",
+    "support_only",
+    "hard_label",
+    "label_halluc",
+    "assoalign",
+    "feature_distill",
 )
-"""What --methods takes, in the order of help and messages."""
+"""Modules of this folder that define a method, in the order of help and messages."""
 
-BASELINE = logistic_regression.METHOD.name
+METHODS: tuple[MethodDefinition[Any], ...] = tuple(
+    import_module(f"rayfs.methods.{module}").METHOD for module in MODULES
+)
+"""What --methods takes."""
+
+BASELINE = "logistic-regression"
 """The baseline of every gain where it is run."""
 
 

@@ -62,3 +62,9 @@ class Choice:
 
 
 Space = Range | Choice
+
+INVERSE_PENALTY = Range(low=0.01, high=100, log=True)
+"""Of a logistic regression (ours)."""
+
+SUPPORT_VIEWS = Choice(values=(1, 2, 5, 10, 25))
+"""Views of each support image that a classifier is fitted to (ours)."""

@@ -4,7 +4,7 @@ import os
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class WorkerSpec:
     n_threads: int
     gpus: float
     """Of a worker; 0: none, less than 1: several workers share one."""
+    networks: Mapping[str, BackboneSpec] = field(default_factory=dict)
+    """Checkpoint, as `Needs.networks` names it -> a learnt network that methods use beside the backbone."""
 
     @property
     def gpu(self) -> bool:
@@ -104,6 +106,7 @@ class EpisodeWorker:
             activations={
                 kept: open_bank(cache_dir, spec.base_fingerprint, Path(path)) for kept, path in spec.activations.items()
             },
+            networks={name: network.load(device) for name, network in spec.networks.items()},
         )
         return _whereabouts()
 

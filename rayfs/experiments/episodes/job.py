@@ -96,7 +96,7 @@ def build_experiment(config: EvalConfig, cache_dir: Path) -> Experiment:
 def given_settings(config: EvalConfig) -> dict[str, Any]:
     """Return the settings of methods that were given as flags."""
     names = {name for method in registry.METHODS for name in method.setting_names}
-    return {name: value for name in sorted(names) if (value := getattr(config, name)) is not None}
+    return {name: value for name in sorted(names) if (value := getattr(config, name, None)) is not None}
 
 
 def open_run(experiment: Experiment, out: str, command: list[str]) -> RunDirectory:

@@ -36,6 +36,11 @@ RECIPES: dict[RecipeName, dict[str, Any]] = {"released": {}, "fast": FAST}
 """Settings that differ from the released ones."""
 
 
+def recipes_of(benchmark: str) -> tuple[RecipeName, ...]:
+    """Return what --recipe takes on a benchmark: one that has a recipe of its own has no fast one."""
+    return ("released",) if benchmark in BENCHMARK_RECIPES else tuple(RECIPES)
+
+
 def finetuning_recipe(situation: Situation, *, steps: int) -> dict[str, Any]:
     """Return the values of a method without base images; `steps` unless the benchmark or --recipe has its own."""
     return {"steps": steps, **_known(situation)}

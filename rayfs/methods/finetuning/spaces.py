@@ -1,11 +1,6 @@
 """What a search draws the shared settings from. Ours: each reaches well past the published value on both sides."""
 
-from rayfs.methods.spaces import Choice, Range, Space
-
-INVERSE_PENALTY = Range(low=0.01, high=100, log=True)
-"""Inverse penalty of a logistic regression."""
-
-SUPPORT_VIEWS = Choice(values=(1, 2, 5, 10, 25))
+from rayfs.methods.spaces import INVERSE_PENALTY, SUPPORT_VIEWS, Choice, Range, Space
 
 RELATED_CLASSES = Range(low=2, high=30, integer=True)
 

@@ -6,9 +6,10 @@ Yonglong Tian et al., "Rethinking Few-Shot Image Classification: a Good Embeddin
 from dataclasses import dataclass
 
 from rayfs.methods.definition import MethodDefinition
-from rayfs.methods.finetuning.spaces import INVERSE_PENALTY, SUPPORT_VIEWS
 from rayfs.methods.needs import Needs
+from rayfs.methods.recipe import frozen_recipe
 from rayfs.methods.setting_checks import refuse_below, refuse_unless_positive
+from rayfs.methods.spaces import INVERSE_PENALTY, SUPPORT_VIEWS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,7 @@ METHOD = MethodDefinition(
     summary="classifier of frozen features; the baseline of every gain",
     settings=LogisticRegressionSettings,
     solver="rayfs.methods.logistic_regression.solve:FrozenLogisticRegression",
+    recipe=frozen_recipe,
     search_space={"c": INVERSE_PENALTY, "support_views": SUPPORT_VIEWS},
     tuned=("c", "support_views"),
     needs=lambda settings: Needs(set_aside=settings.joint_queries),

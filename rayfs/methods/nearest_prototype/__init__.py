@@ -6,8 +6,9 @@ Jake Snell, Kevin Swersky, Richard Zemel, "Prototypical Networks for Few-shot Le
 from dataclasses import dataclass
 
 from rayfs.methods.definition import MethodDefinition
-from rayfs.methods.finetuning.spaces import SUPPORT_VIEWS
+from rayfs.methods.recipe import frozen_recipe
 from rayfs.methods.setting_checks import refuse_below
+from rayfs.methods.spaces import SUPPORT_VIEWS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,7 @@ METHOD = MethodDefinition(
     summary="nearest class mean of frozen features",
     settings=NearestPrototypeSettings,
     solver="rayfs.methods.nearest_prototype.solve:NearestPrototype",
+    recipe=frozen_recipe,
     search_space={"support_views": SUPPORT_VIEWS},
     tuned=("support_views",),
 )
