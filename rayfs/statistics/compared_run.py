@@ -6,7 +6,7 @@ from typing import Any
 from rayfs.datasets.episode_file import decode_manifest
 from rayfs.errors import InputError
 from rayfs.json_text import parse_json
-from rayfs.reports.published.label_halluc import FROZEN
+from rayfs.methods.configs import BASELINE
 from rayfs.runs.rows import Row
 from rayfs.runs.run_directory import EPISODE_MANIFEST, MANIFEST, SUMMARY, RunDirectory
 from rayfs.runs.run_manifest import first_difference
@@ -118,7 +118,7 @@ def _baseline(summary: bytes | None, methods: list[str]) -> str:
         named = parse_json(summary or b"{}").get("baseline")
     except (ValueError, AttributeError):
         named = None
-    return next((name for name in (named, FROZEN) if name in methods), methods[0])
+    return next((name for name in (named, BASELINE) if name in methods), methods[0])
 
 
 def _decoded(location: str, stored: bytes) -> list[Any]:

@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rayfs.reports.result_cells import ResultCells, plus_minus
 from rayfs.runs.rows import Row
 from rayfs.statistics.intervals import mean_interval, paired_difference
 
@@ -40,22 +39,6 @@ def joint_observations(rows: Iterable[Row]) -> dict[str, tuple[float, float, flo
 def harmonic_mean(novel: float, base: float) -> float:
     """Return `2 n b / (n + b)`; 0 where both are 0."""
     return 2 * novel * base / (novel + base) if novel + base else 0.0
-
-
-def joint_cells(joint: Mapping[str, Mapping[str, Any]], baseline: str | None, n_base: int) -> ResultCells:
-    """Return the table of `summarise_joint`'s figures."""
-    heading = ["joint recognition", "n", "novel %\n± 95% CI", "base %\n± 95% CI", "harmonic mean %\n± 95% CI"]
-    heading += [f"gain vs\n{baseline}\n± paired 95% CI"] if baseline else []
-    lines = [
-        [
-            name, str(figures["n"]),
-            *(plus_minus(figures[part], figures[f"{part}_ci95"]) for part in ("novel", "base", "harmonic")),
-            *([plus_minus(figures["gain"], figures["gain_ci95"], sign="+")] if baseline else []),
-        ]
-        for name, figures in joint.items()
-    ]  # fmt: skip
-    note = f"Among the episode's and {n_base} base classes by the nearest class mean; the embedding has seen the base"
-    return ResultCells(heading=heading, lines=lines, notes=[f"{note} images: compare methods by it, nothing else."])
 
 
 def _mean_of(values: Sequence[tuple[float, float]]) -> tuple[float, float, float]:

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rayfs.errors import InputError
-from rayfs.reports.published.label_halluc import OURS
 from rayfs.runs.rows import Row
 from rayfs.statistics.intervals import episodes_needed, mean_interval, paired_difference
+
+FOLLOWED = "label-halluc"
+"""The method that progress and reports follow where it is run."""
 
 HALF_POINT = 0.5
 """Half-width, in percentage points, that `episodes_for_half_point` aims at."""
@@ -20,7 +22,7 @@ def looked_at(methods: Sequence[str], baseline: str | None) -> str | None:
     Label Hallucination where it is among them, else the first that is not the baseline, else the baseline.
     """
     others = [method for method in methods if method != baseline]
-    return OURS if OURS in others else next(iter([*others, *methods]), None)
+    return FOLLOWED if FOLLOWED in others else next(iter([*others, *methods]), None)
 
 
 def summarise(rows: Iterable[Row], baseline: str | None, methods: Sequence[str]) -> dict[str, Any]:

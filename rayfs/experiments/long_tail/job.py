@@ -32,7 +32,7 @@ from rayfs.long_tail.search_space import TransferSpace, continual_setting, disti
 from rayfs.long_tail.settings import TUNED, Classifier, paper_classifiers, unseen_classifiers
 from rayfs.long_tail.transfer import refuse_impossible
 from rayfs.reports.long_tail.report import build_page
-from rayfs.reports.long_tail.tables import table_files, text_table
+from rayfs.reports.long_tail.tables import long_tail_files, long_tail_text
 from rayfs.runs.long_tail_files import REPORT, ROWS, refuse_other_run, write_evaluation
 from rayfs.runs.long_tail_results import (
     CheckpointResult,
@@ -185,13 +185,16 @@ def report(
         n_resamples=config.resamples, seed=config.seed,
     )  # fmt: skip
     summary = summarise_long_tail(results)
-    print("\n" + text_table(summary), end="", flush=True)
+    print("\n" + long_tail_text(summary), end="", flush=True)
     if config.out is None:
         return
     base = images.tables["base"]
     pictures = np.array(base.images[base.offsets[:-1]])
     write_evaluation(
         config.out, identity(config, images, models), session_information(command), summary,
-        {ROWS: encode_rows(results), REPORT: build_page(results, summary, command, pictures), **table_files(summary)},
+        {
+            ROWS: encode_rows(results), REPORT: build_page(results, summary, command, pictures),
+            **long_tail_files(summary),
+        },
     )  # fmt: skip
     print(f"{ROWS}, table.csv, table.md, summary.json, {REPORT}: {config.out}")

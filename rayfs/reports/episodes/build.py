@@ -5,19 +5,21 @@ Built from the run directory alone, pictures from the image cache; the same rows
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rayfs.datasets.episode_file import EpisodeManifest, decode_manifest
 from rayfs.errors import InputError
 from rayfs.json_text import parse_json
-from rayfs.reports import page
+from rayfs.methods.configs import BASELINE
+from rayfs.reports.document import AnswerKey, Block, Figure, Grid, Note, Section, Table
 from rayfs.reports.episodes.chosen_episodes import ChosenEpisode, choose_episodes
-from rayfs.reports.episodes.class_accuracy import ClassCounts, count_classes
+from rayfs.reports.episodes.class_accuracy import count_classes
 from rayfs.reports.episodes.classes import class_sections
 from rayfs.reports.episodes.cost_figure import draw_cost
+from rayfs.reports.episodes.failures import failures
 from rayfs.reports.episodes.figures import (
+    Observations,
     accuracy_step_pt,
     draw_histograms,
     draw_pairs,
@@ -25,14 +27,17 @@ from rayfs.reports.episodes.figures import (
     draw_seconds,
     ordered_observations,
 )
+from rayfs.reports.episodes.head import run_report
 from rayfs.reports.episodes.pictures import episode_pictures, open_pictures
 from rayfs.reports.figure_style import css_colour, method_colours
-from rayfs.reports.published.label_halluc import FROZEN
-from rayfs.reports.result_cells import result_cells
-from rayfs.reports.table_exports import escape_html, html_table, table_files
+from rayfs.reports.joint_cells import joint_cells
+from rayfs.reports.render import render
+from rayfs.reports.result_table import ResultTable
+from rayfs.reports.summary_table import summary_table
+from rayfs.reports.table_exports import table_files
 from rayfs.runs.rows import Row
 from rayfs.runs.run_directory import EPISODE_MANIFEST, SUMMARY, RunDirectory
-from rayfs.statistics.joint_summary import joint_cells, summarise_joint
+from rayfs.statistics.joint_summary import summarise_joint
 from rayfs.statistics.summary import looked_at, summarise
 
 REPORT = "report.html"
@@ -75,20 +80,16 @@ def build_report(run: RunDirectory, cache_dir: Path) -> dict[str, bytes | str]:
     """
     read = _read(run)
     summary = summarise(read.rows, read.baseline, read.methods)
+    table = summary_table(summary)
     values = ordered_observations(read.rows, read.methods)
-    counts = count_classes(read.rows, read.episodes) if read.episodes else {}
-    counts = {method: counts[method] for method in read.methods if method in counts}
-    sections = [
-        page.head(read.manifest, read.rows, read.baseline, run.written_at()),
-        page.section("Result", html_table(result_cells(summary), _swatches(read.colours)), *_nothing(values)),
-        _joint(read),
-        _figures(read, values, summary),
-        _classes(read, counts),
-        page.failures(read.rows),
-        _pictures(read, cache_dir),
-    ]
-    html = page.page(page.page_title(read.manifest["identity"]), sections, run.location)
-    return {REPORT: html, **table_files(summary)}
+    report = run_report(
+        read.manifest, read.rows, read.baseline, run.written_at(), run.location,
+        sections=[
+            _result(read, table, values), _joint(read), _figures(read, values, summary), *_classes(read),
+            failures(read.rows), _pictures(read, cache_dir),
+        ],
+    )  # fmt: skip
+    return {REPORT: render(report), **table_files(table)}
 
 
 def _read(run: RunDirectory) -> _Run:
@@ -126,94 +127,102 @@ def _baseline(run: RunDirectory, methods: Sequence[str]) -> str | None:
         named = parse_json(run.read_file(SUMMARY) or b"{}").get("baseline")
     except (ValueError, AttributeError):
         named = None
-    return next((name for name in (named, FROZEN) if name in methods), None)
+    return next((name for name in (named, BASELINE) if name in methods), None)
 
 
-def _nothing(values: Mapping[str, Any]) -> list[str]:
-    return [] if values else [page.warning("No episode of this run is finished: there is nothing to draw.")]
+def _result(run: _Run, table: ResultTable, values: Observations) -> Section:
+    colours = {name: css_colour(colour) for name, colour in run.colours.items()}
+    nothing = "" if values else "No episode of this run is finished: there is nothing to draw."
+    return Section(heading="Result", blocks=[Table(table=table, colours=colours), Note(text=nothing, tone="warning")])
 
 
-def _swatches(colours: Mapping[str, str]) -> dict[str, str]:
-    return {name: f'<i class="swatch" style="background:{css_colour(c)}"></i>' for name, c in colours.items()}
-
-
-def _joint(run: _Run) -> str:
+def _joint(run: _Run) -> Section:
     joint = summarise_joint(run.rows, run.baseline, run.methods)
-    if not joint:
-        return ""
-    n_base = len(run.manifest["identity"]["base"]["classes"])
-    return page.section("Novel and base classes at once", html_table(joint_cells(joint, run.baseline, n_base)))
+    n_base = len(run.manifest["identity"]["base"]["classes"]) if joint else 0
+    return Section(
+        heading="Novel and base classes at once", blocks=[Table(table=joint_cells(joint, run.baseline, n_base))]
+    )
 
 
-def _figures(run: _Run, values: Mapping[str, Mapping[str, float]], summary: Mapping[str, Any]) -> str:
+def _figures(run: _Run, values: Observations, summary: Mapping[str, Any]) -> Section:
+    heading = "Accuracy, gain and time"
     if not values:
-        return ""
-    histograms = draw_histograms(values, run.colours, accuracy_step_pt(run.rows))
-    seconds = draw_seconds(run.rows, run.colours)
-    plots = [
-        page.plot(histograms, "Accuracies", "How many distinct episodes came out at each; the line is the mean."),
-        *_pairs(run, values),
-        page.plot(
-            draw_running(values, run.colours), "Mean accuracy", "Of the first n episodes, with its 95% interval."
+        return Section(heading=heading)
+    figures = [
+        Figure(
+            svg=draw_histograms(values, run.colours, accuracy_step_pt(run.rows)), heading="Accuracies",
+            caption="How many distinct episodes came out at each; the line is the mean.",
         ),
-        _running_gain(run, values),
-        page.plot(seconds, "Seconds per episode", "Box: middle half; line: 5% to 95%; tick: median; diamond: mean."),
-        page.plot(draw_cost(summary, run.colours), "Accuracy for its cost", "Variants of one method are joined."),
-    ]
-    return page.section("Accuracy, gain and time", page.grid(*plots))
+        *_pairs(run, values),
+        Figure(
+            svg=draw_running(values, run.colours), heading="Mean accuracy",
+            caption="Of the first n episodes, with its 95% interval.",
+        ),
+        *_running_gain(run, values),
+        Figure(
+            svg=draw_seconds(run.rows, run.colours), heading="Seconds per episode",
+            caption="Box: middle half; line: 5% to 95%; tick: median; diamond: mean.",
+        ),
+        Figure(
+            svg=draw_cost(summary, run.colours), heading="Accuracy for its cost",
+            caption="Variants of one method are joined.",
+        ),
+    ]  # fmt: skip
+    return Section(heading=heading, blocks=[Grid(blocks=figures)])
 
 
-def _pairs(run: _Run, values: Mapping[str, Mapping[str, float]]) -> list[str]:
+def _pairs(run: _Run, values: Observations) -> list[Figure]:
     if run.baseline is None or run.baseline not in values:
         return []
     others = [m for m in values if m != run.baseline and values[m].keys() & values[run.baseline].keys()]
-    caption = "The same episodes; above the dashed line, the first is better."
     return [
-        page.plot(draw_pairs(m, values, run.baseline, run.colours[m]), f"{m} against {run.baseline}", caption)
+        Figure(
+            svg=draw_pairs(m, values, run.baseline, run.colours[m]), heading=f"{m} against {run.baseline}",
+            caption="The same episodes; above the dashed line, the first is better.",
+        )
         for m in others
-    ]
+    ]  # fmt: skip
 
 
-def _running_gain(run: _Run, values: Mapping[str, Mapping[str, float]]) -> str:
+def _running_gain(run: _Run, values: Observations) -> list[Figure]:
     if run.baseline is None or run.baseline not in values:
-        return ""
+        return []
     running = draw_running(values, run.colours, gains_over=run.baseline)
-    return page.plot(running, f"Mean gain over {run.baseline}", "Paired on the same episodes, with its 95% interval.")
+    caption = "Paired on the same episodes, with its 95% interval."
+    return [Figure(svg=running, heading=f"Mean gain over {run.baseline}", caption=caption)]
 
 
-def _classes(run: _Run, counts: Mapping[str, ClassCounts]) -> str:
+def _classes(run: _Run) -> list[Section]:
     if run.episodes is None:
-        return page.section("Classes", page.warning(f"Nothing is known of the classes: {run.problem}."))
+        unknown = Note(text=f"Nothing is known of the classes: {run.problem}.", tone="warning")
+        return [Section(heading="Classes", blocks=[unknown])]
+    found = count_classes(run.rows, run.episodes)
+    counts = {method: found[method] for method in run.methods if method in found}
     if not counts:
-        return ""
+        return []
     main = next(method for method in (run.main, *counts) if method is not None and method in counts)
     return class_sections(counts, main, run.colours)
 
 
-def _pictures(run: _Run, cache_dir: Path) -> str:
-    chosen = choose_episodes(run.rows, run.main, run.baseline if run.main != run.baseline else None) if run.main else []
-    if not chosen or run.episodes is None:
-        return ""
+def _pictures(run: _Run, cache_dir: Path) -> Section:
+    heading = "Episodes to look at"
+    other = run.baseline if run.main != run.baseline else None
+    chosen = choose_episodes(run.rows, run.main, other) if run.main else []
+    if not chosen or run.episodes is None or run.main is None:
+        return Section(heading=heading)
     wants_base = any(episode.row.top_base_rows for episode in chosen)
     pictures = open_pictures(run.manifest, cache_dir, wants_base=wants_base)
-    episode = partial(episode_pictures, pictures=pictures, manifest=run.episodes)
-    shown = [_episode(of, episode(of)) for of in chosen]
-    marks = "✓ right, <em class='no'>✗&thinsp;3</em> taken for class 3"
-    first = (
-        f"{escape_html(run.main)}, then {escape_html(run.baseline)}"
-        if run.baseline != run.main and run.baseline
-        else ""
-    )
-    text = f"Below each query image: {marks}{'; ' + first if first else ''}. A dashed frame marks the mistakes of "
-    text += f"{escape_html(run.main)}."
-    return page.section("Episodes to look at", *map(page.warning, pictures.missing), *shown, text=text)
+    blocks: list[Block] = [AnswerKey(methods=list(filter(None, [run.main, other])))]
+    blocks += [Note(text=text, tone="warning") for text in pictures.missing]
+    blocks += [_episode(of, episode_pictures(of, pictures, run.episodes)) for of in chosen]
+    return Section(heading=heading, blocks=blocks)
 
 
-def _episode(chosen: ChosenEpisode, pictures: str) -> str:
+def _episode(chosen: ChosenEpisode, pictures: Sequence[Block]) -> Section:
     row, other = chosen.row, chosen.baseline_row
     assert row.accuracy is not None
     text = f"{row.method} {100 * row.accuracy:.1f}%"
     if other is not None and other.accuracy is not None:
-        text += f", {other.method} {100 * other.accuracy:.1f}%: {chosen.gain_pt:+.1f} points".replace("-", "−")
-    heading = f"{escape_html(chosen.reason)}: episode {row.episode}"
-    return f'<div class="episode"><h3>{heading}</h3><p class="muted">{escape_html(text)}</p>{pictures}</div>'
+        gain = f"{chosen.gain_pt:+.1f}".replace("-", "−")
+        text += f", {other.method} {100 * other.accuracy:.1f}%: {gain} points"
+    return Section(heading=f"{chosen.reason}: episode {row.episode}", blocks=[Note(text=text, tone="muted"), *pictures])

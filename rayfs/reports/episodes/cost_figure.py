@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rayfs.reports.figure_style import GRID, INK, MUTED, draw_svg, logarithmic_x, short
+from markupsafe import Markup
+
+from rayfs.reports.figure_style import GRID, INK, MUTED, draw_svg, logarithmic_x
+from rayfs.reports.printable import short
 
 MARKERS = "osD^vPX<>"
 """So that colour is not all that tells methods apart."""
@@ -12,7 +15,7 @@ MIN_METHODS = 3
 """Fewer points are no curve: the result table says the same."""
 
 
-def draw_cost(summary: Mapping[str, Any], colours: Mapping[str, str]) -> str:
+def draw_cost(summary: Mapping[str, Any], colours: Mapping[str, str]) -> Markup:
     """Draw the paired gain (or, without a baseline, the accuracy) of each method against its seconds per episode.
 
     Variants of one method are joined by a line in the order of their cost. Empty where there are too few methods.
@@ -22,7 +25,7 @@ def draw_cost(summary: Mapping[str, Any], colours: Mapping[str, str]) -> str:
     """
     points = cost_points(summary)
     if len(points) < MIN_METHODS:
-        return ""
+        return Markup()
     gains = summary["baseline"] is not None
     what = f"gain over {summary['baseline']}, points" if gains else "accuracy, %"
 
