@@ -1,12 +1,12 @@
 """What a page is made of. Every page of this project is a `Report`; `render` makes HTML of it.
 
 Texts are plain and may come from outside: the templates escape them. Only `Markup`, which `figure_style.draw_svg`
-gives, goes to the page as it is. Parts without content are left out, so that a builder need not ask.
+gives, goes to the page as it is. Blocks without content are left out, so that a builder need not ask.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
 from markupsafe import Markup
 
@@ -18,113 +18,95 @@ class Report:
     """One page, in one file that refers to nothing outside."""
 
     title: str
-    lead: str = ""
+    lead: str
     """One sentence below the title."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """Name -> value, shown below the lead; empty values are left out."""
     head: Sequence["Block"] = ()
     """Below the facts: commands, settings."""
     sections: Sequence["Section"] = ()
-    footer: str = ""
-    command: str = ""
-    """What builds the page again."""
+    footer: str
+    """What the page was made of."""
+    command: str
+    """What builds it again."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Section:
     """A heading and what is below it. Sections in a section have smaller headings."""
 
-    kind: ClassVar[str] = "section"
     heading: str
+    blocks: Sequence["Block"]
     prose: str = ""
     """An introduction; shown only if there are blocks."""
-    blocks: Sequence["Block"] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Note:
     """A sentence of its own."""
 
-    kind: ClassVar[str] = "note"
     text: str
     tone: Literal["plain", "muted", "warning"] = "plain"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Facts:
     """Names with their values."""
 
-    kind: ClassVar[str] = "facts"
     items: Mapping[str, str]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Code:
     """Lines of a command or of a traceback."""
 
-    kind: ClassVar[str] = "code"
     text: str
     heading: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Table:
     """A result table, perhaps with a heading and a caption above it."""
 
-    kind: ClassVar[str] = "table"
     table: ResultTable
-    colours: Mapping[str, str] = field(default_factory=dict)
-    """Name of a row -> its colour in the figures, as `figure_style.css_colour` names it."""
     heading: str = ""
     caption: str = ""
+    colours: Mapping[str, str] = field(default_factory=dict)
+    """Name of a row -> its colour in the figures, as `figure_style.css_colour` names it."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Figure:
-    """A drawing, with its heading and caption above it."""
+    """A drawing (empty: none), with its heading and caption above it."""
 
-    kind: ClassVar[str] = "figure"
     svg: Markup
-    """What `draw_svg` gives; empty for no figure."""
     heading: str = ""
     caption: str = ""
     wide: bool = False
     """True: as wide as the page, and on a narrow one not shrunk but moved sideways."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Grid:
     """Blocks side by side where the page is wide enough."""
 
-    kind: ClassVar[str] = "grid"
     blocks: Sequence["Block"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Folded:
     """Blocks that open with a click."""
 
-    kind: ClassVar[str] = "folded"
     summary: str
     blocks: Sequence["Block"]
     opened: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shade:
-    """One depth of colour and what it means."""
-
-    colour: str
-    opacity: float
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ColourKey:
-    """What depths of colour mean."""
+    """What depths of colour mean: (colour, opacity, text) of each."""
 
-    kind: ClassVar[str] = "colour_key"
-    shades: Sequence[Shade]
+    shades: Sequence[tuple[str, float, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +128,6 @@ class Picture:
 class Strip:
     """Images beside one another, all from one picture."""
 
-    kind: ClassVar[str] = "strip"
     source: str
     """The picture, as a data URI (`sprites.data_uri`)."""
     smooth: bool
@@ -157,22 +138,20 @@ class Strip:
     """With room for names below the images."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Gallery:
     """The images of one class."""
 
-    kind: ClassVar[str] = "gallery"
     heading: str
+    blocks: Sequence[Strip | Table]
     label: str = ""
     """Number of the class in its episode."""
-    blocks: Sequence["Strip | Table"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class AnswerKey:
     """What the marks below query images mean."""
 
-    kind: ClassVar[str] = "answer_key"
     methods: Sequence[str]
     """Whose answers stand below the images, in this order; a frame marks the mistakes of the first."""
 

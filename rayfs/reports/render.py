@@ -65,6 +65,7 @@ def _environment() -> "Environment":
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"breakable": breakable, "split_cell": split_cell}
+    environment.filters["kind"] = lambda block: type(block).__name__
     environment.tests["empty"] = is_empty
     return environment
 

@@ -77,7 +77,7 @@ def test_the_csv_table_has_the_figures_unrounded_and_empty_where_undefined(summa
 
 
 def test_the_html_table_sets_intervals_back_and_has_a_minus_sign(summary: dict[str, Any]) -> None:
-    html = render_block(Table(table=summary_table(summary), colours={"lr": "var(--base)"}))
+    html = render_block(Table(summary_table(summary), colours={"lr": "var(--base)"}))
     assert '<td>−4.33<span class="interval"> ± 2.87</span></td>' in html
     assert (
         '<th scope="row"><i class="swatch" style="background:var(--base)"></i>lr</th>' in html
@@ -88,7 +88,7 @@ def test_the_html_table_sets_intervals_back_and_has_a_minus_sign(summary: dict[s
 
 def test_every_table_has_the_same_cells(summary: dict[str, Any]) -> None:
     table = summary_table(summary)
-    for content in (*table_files(table).values(), text_table(table), render_block(Table(table=table))):
+    for content in (*table_files(table).values(), text_table(table), render_block(Table(table))):
         assert content.count("label-halluc") >= 1 and "12.3" in content
 
 
@@ -103,7 +103,7 @@ def test_every_table_has_the_same_cells(summary: dict[str, Any]) -> None:
     ],
 )
 def test_texts_are_escaped(text: str, html: str, latex: str, markdown: str) -> None:
-    assert render_block(Note(text=text)) == f"<p>{html}</p>" and str(breakable(text)).replace("<wbr>", "") == html
+    assert render_block(Note(text)) == f"<p>{html}</p>" and str(breakable(text)).replace("<wbr>", "") == html
     assert escape_latex(text) == latex
     assert escape_markdown(text) == markdown
 

@@ -4,14 +4,9 @@ Built from the run directory alone, pictures from the image cache; the same rows
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rayfs.datasets.episode_file import EpisodeManifest, decode_manifest
-from rayfs.errors import InputError
-from rayfs.json_text import parse_json
-from rayfs.methods.configs import BASELINE
 from rayfs.reports.document import AnswerKey, Block, Figure, Grid, Note, Section, Table
 from rayfs.reports.episodes.chosen_episodes import ChosenEpisode, choose_episodes
 from rayfs.reports.episodes.class_accuracy import count_classes
@@ -29,35 +24,18 @@ from rayfs.reports.episodes.figures import (
 )
 from rayfs.reports.episodes.head import run_report
 from rayfs.reports.episodes.pictures import episode_pictures, open_pictures
-from rayfs.reports.figure_style import css_colour, method_colours
+from rayfs.reports.episodes.read_run import ReadRun, read_run
+from rayfs.reports.figure_style import css_colour
 from rayfs.reports.joint_cells import joint_cells
 from rayfs.reports.render import render
 from rayfs.reports.result_table import ResultTable
 from rayfs.reports.summary_table import summary_table
 from rayfs.reports.table_exports import table_files
-from rayfs.runs.rows import Row
-from rayfs.runs.run_directory import EPISODE_MANIFEST, SUMMARY, RunDirectory
+from rayfs.runs.run_directory import RunDirectory
 from rayfs.statistics.joint_summary import summarise_joint
-from rayfs.statistics.summary import looked_at, summarise
+from rayfs.statistics.summary import summarise
 
 REPORT = "report.html"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    """What every part of the report reads."""
-
-    manifest: dict[str, Any]
-    rows: list[Row]
-    methods: list[str]
-    """In the order of the manifest, those with rows."""
-    baseline: str | None
-    main: str | None
-    """The one whose classes and episodes are shown (`looked_at`)."""
-    colours: dict[str, str]
-    episodes: EpisodeManifest | None
-    problem: str
-    """Why `episodes` is None; else empty."""
 
 
 def write_report(run: RunDirectory, cache_dir: Path) -> None:
@@ -78,124 +56,70 @@ def build_report(run: RunDirectory, cache_dir: Path) -> dict[str, bytes | str]:
     Raises:
         InputError: there is no run or one of its files is damaged.
     """
-    read = _read(run)
+    read = read_run(run)
     summary = summarise(read.rows, read.baseline, read.methods)
     table = summary_table(summary)
     values = ordered_observations(read.rows, read.methods)
-    report = run_report(
-        read.manifest, read.rows, read.baseline, run.written_at(), run.location,
-        sections=[
-            _result(read, table, values), _joint(read), _figures(read, values, summary), *_classes(read),
-            failures(read.rows), _pictures(read, cache_dir),
-        ],
-    )  # fmt: skip
+    sections = [
+        _result(read, table, values),
+        _joint(read),
+        *([_figures(read, values, summary)] if values else []),
+        *_classes(read),
+        failures(read.rows),
+        *_pictures(read, cache_dir),
+    ]
+    report = run_report(read.manifest, read.rows, read.baseline, run.written_at(), run.location, sections)
     return {REPORT: render(report), **table_files(table)}
 
 
-def _read(run: RunDirectory) -> _Run:
-    rows, manifest = run.rows(), run.manifest()
-    assert manifest is not None  # rows() refuses what is no run
-    with_rows = {row.method for row in rows}
-    methods = [name for name in manifest["methods"] if name in with_rows]
-    methods += sorted(with_rows - set(methods))
-    baseline = _baseline(run, methods)
-    episodes, problem = None, f"the run has no {EPISODE_MANIFEST} (an earlier version wrote it); its command adds it"
-    if (stored := run.read_file(EPISODE_MANIFEST)) is not None:
-        try:
-            episodes, problem = decode_manifest(stored, EPISODE_MANIFEST), ""
-            _refuse_other_episodes(episodes, manifest["identity"])
-        except InputError as error:
-            episodes, problem = None, str(error)
-    return _Run(
-        manifest=manifest, rows=rows, methods=methods, baseline=baseline, main=looked_at(methods, baseline),
-        colours=method_colours(methods, baseline), episodes=episodes, problem=problem,
-    )  # fmt: skip
-
-
-def _refuse_other_episodes(episodes: EpisodeManifest, identity: Mapping[str, Any]) -> None:
-    """Refuse row ids that are not of this run's images, or of episodes of another size."""
-    wanted = {"images": identity.get("novel_table"), **identity.get("protocol", {})}
-    found = {"images": episodes.fingerprint, **asdict(episodes.protocol)}
-    for name in ("images", "n_way", "n_shot", "n_query"):
-        if wanted.get(name) not in (None, found[name]):
-            raise InputError(f"{EPISODE_MANIFEST} is of another run: its {name} {found[name]}, here {wanted[name]}")
-
-
-def _baseline(run: RunDirectory, methods: Sequence[str]) -> str | None:
-    """Return the baseline that the run's summary names, else the usual one, if it has rows."""
-    try:
-        named = parse_json(run.read_file(SUMMARY) or b"{}").get("baseline")
-    except (ValueError, AttributeError):
-        named = None
-    return next((name for name in (named, BASELINE) if name in methods), None)
-
-
-def _result(run: _Run, table: ResultTable, values: Observations) -> Section:
+def _result(run: ReadRun, table: ResultTable, values: Observations) -> Section:
     colours = {name: css_colour(colour) for name, colour in run.colours.items()}
     nothing = "" if values else "No episode of this run is finished: there is nothing to draw."
-    return Section(heading="Result", blocks=[Table(table=table, colours=colours), Note(text=nothing, tone="warning")])
+    return Section("Result", [Table(table, colours=colours), Note(nothing, "warning")])
 
 
-def _joint(run: _Run) -> Section:
+def _joint(run: ReadRun) -> Section:
     joint = summarise_joint(run.rows, run.baseline, run.methods)
     n_base = len(run.manifest["identity"]["base"]["classes"]) if joint else 0
-    return Section(
-        heading="Novel and base classes at once", blocks=[Table(table=joint_cells(joint, run.baseline, n_base))]
-    )
+    return Section("Novel and base classes at once", [Table(joint_cells(joint, run.baseline, n_base))])
 
 
-def _figures(run: _Run, values: Observations, summary: Mapping[str, Any]) -> Section:
-    heading = "Accuracy, gain and time"
-    if not values:
-        return Section(heading=heading)
+def _figures(run: ReadRun, values: Observations, summary: Mapping[str, Any]) -> Section:
+    histograms = draw_histograms(values, run.colours, accuracy_step_pt(run.rows))
+    running, seconds = draw_running(values, run.colours), draw_seconds(run.rows, run.colours)
     figures = [
-        Figure(
-            svg=draw_histograms(values, run.colours, accuracy_step_pt(run.rows)), heading="Accuracies",
-            caption="How many distinct episodes came out at each; the line is the mean.",
-        ),
+        Figure(histograms, "Accuracies", "How many distinct episodes came out at each; the line is the mean."),
         *_pairs(run, values),
-        Figure(
-            svg=draw_running(values, run.colours), heading="Mean accuracy",
-            caption="Of the first n episodes, with its 95% interval.",
-        ),
+        Figure(running, "Mean accuracy", "Of the first n episodes, with its 95% interval."),
         *_running_gain(run, values),
-        Figure(
-            svg=draw_seconds(run.rows, run.colours), heading="Seconds per episode",
-            caption="Box: middle half; line: 5% to 95%; tick: median; diamond: mean.",
-        ),
-        Figure(
-            svg=draw_cost(summary, run.colours), heading="Accuracy for its cost",
-            caption="Variants of one method are joined.",
-        ),
-    ]  # fmt: skip
-    return Section(heading=heading, blocks=[Grid(blocks=figures)])
+        Figure(seconds, "Seconds per episode", "Box: middle half; line: 5% to 95%; tick: median; diamond: mean."),
+        Figure(draw_cost(summary, run.colours), "Accuracy for its cost", "Variants of one method are joined."),
+    ]
+    return Section("Accuracy, gain and time", [Grid(figures)])
 
 
-def _pairs(run: _Run, values: Observations) -> list[Figure]:
+def _pairs(run: ReadRun, values: Observations) -> list[Figure]:
     if run.baseline is None or run.baseline not in values:
         return []
     others = [m for m in values if m != run.baseline and values[m].keys() & values[run.baseline].keys()]
+    caption = "The same episodes; above the dashed line, the first is better."
     return [
-        Figure(
-            svg=draw_pairs(m, values, run.baseline, run.colours[m]), heading=f"{m} against {run.baseline}",
-            caption="The same episodes; above the dashed line, the first is better.",
-        )
+        Figure(draw_pairs(m, values, run.baseline, run.colours[m]), f"{m} against {run.baseline}", caption)
         for m in others
-    ]  # fmt: skip
+    ]
 
 
-def _running_gain(run: _Run, values: Observations) -> list[Figure]:
+def _running_gain(run: ReadRun, values: Observations) -> list[Figure]:
     if run.baseline is None or run.baseline not in values:
         return []
     running = draw_running(values, run.colours, gains_over=run.baseline)
     caption = "Paired on the same episodes, with its 95% interval."
-    return [Figure(svg=running, heading=f"Mean gain over {run.baseline}", caption=caption)]
+    return [Figure(running, f"Mean gain over {run.baseline}", caption)]
 
 
-def _classes(run: _Run) -> list[Section]:
+def _classes(run: ReadRun) -> list[Section]:
     if run.episodes is None:
-        unknown = Note(text=f"Nothing is known of the classes: {run.problem}.", tone="warning")
-        return [Section(heading="Classes", blocks=[unknown])]
+        return [Section("Classes", [Note(f"Nothing is known of the classes: {run.problem}.", "warning")])]
     found = count_classes(run.rows, run.episodes)
     counts = {method: found[method] for method in run.methods if method in found}
     if not counts:
@@ -204,18 +128,17 @@ def _classes(run: _Run) -> list[Section]:
     return class_sections(counts, main, run.colours)
 
 
-def _pictures(run: _Run, cache_dir: Path) -> Section:
-    heading = "Episodes to look at"
+def _pictures(run: ReadRun, cache_dir: Path) -> list[Section]:
     other = run.baseline if run.main != run.baseline else None
     chosen = choose_episodes(run.rows, run.main, other) if run.main else []
     if not chosen or run.episodes is None or run.main is None:
-        return Section(heading=heading)
+        return []
     wants_base = any(episode.row.top_base_rows for episode in chosen)
     pictures = open_pictures(run.manifest, cache_dir, wants_base=wants_base)
-    blocks: list[Block] = [AnswerKey(methods=list(filter(None, [run.main, other])))]
-    blocks += [Note(text=text, tone="warning") for text in pictures.missing]
+    blocks: list[Block] = [AnswerKey([run.main, other] if other else [run.main])]
+    blocks += [Note(text, "warning") for text in pictures.missing]
     blocks += [_episode(of, episode_pictures(of, pictures, run.episodes)) for of in chosen]
-    return Section(heading=heading, blocks=blocks)
+    return [Section("Episodes to look at", blocks)]
 
 
 def _episode(chosen: ChosenEpisode, pictures: Sequence[Block]) -> Section:
@@ -225,4 +148,4 @@ def _episode(chosen: ChosenEpisode, pictures: Sequence[Block]) -> Section:
     if other is not None and other.accuracy is not None:
         gain = f"{chosen.gain_pt:+.1f}".replace("-", "−")
         text += f", {other.method} {100 * other.accuracy:.1f}%: {gain} points"
-    return Section(heading=f"{chosen.reason}: episode {row.episode}", blocks=[Note(text=text, tone="muted"), *pictures])
+    return Section(f"{chosen.reason}: episode {row.episode}", [Note(text, "muted"), *pictures])

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from rayfs.reports.document import Block, ColourKey, Figure, Folded, Grid, Note, Section, Shade, Table
+from rayfs.reports.document import Block, ColourKey, Figure, Folded, Grid, Note, Section, Table
 from rayfs.reports.episodes.class_accuracy import ClassCounts, confused_pairs, largest_mistake
 from rayfs.reports.episodes.class_figures import MAX_MATRIX, class_order, draw_class_accuracy, draw_confusion
 from rayfs.reports.figure_style import SERIES, css_colour
@@ -18,25 +18,16 @@ def class_sections(counts: Mapping[str, ClassCounts], main: str, colours: Mappin
     """Return the sections; classes are sorted by the accuracy of the method `main`, whose mistakes are listed."""
     left_out = sum(of_method.n_left_out for of_method in counts.values())
     note = f"{left_out:,} rows are of episodes that {EPISODE_MANIFEST} does not hold." if left_out else ""
-    accuracy = Figure(
-        svg=draw_class_accuracy(counts, main, colours), heading="Accuracy of each class",
-        caption=f"Hardest first, by {main}; all query images of the distinct episodes.",
-    )  # fmt: skip
-    mistakes = Table(
-        table=_mistakes(counts[main]), heading=f"Most frequent mistakes of {main}",
-        caption="Share of the true class's query images.",
-    )  # fmt: skip
-    every = Folded(
-        summary=f"Every class in figures ({len(counts[main].names)})", blocks=[Table(table=_class_table(counts, main))]
-    )
+    caption = f"Hardest first, by {main}; all query images of the distinct episodes."
+    accuracy = Figure(draw_class_accuracy(counts, main, colours), "Accuracy of each class", caption)
+    caption = "Share of the true class's query images."
+    mistakes = Table(_mistakes(counts[main]), f"Most frequent mistakes of {main}", caption)
+    every = Folded(f"Every class in figures ({len(counts[main].names)})", [Table(_class_table(counts, main))])
+    matrices = [_matrix(method, of_method, opened=method == main) for method, of_method in counts.items()]
+    prose = "Rows are true classes and sum to 100%; a class can be taken only for one drawn into the same episode."
     return [
-        Section(heading="Classes", blocks=[Note(text=note, tone="warning"), Grid(blocks=[accuracy, mistakes]), every]),
-        Section(
-            heading="What is taken for what",
-            prose="Rows are true classes and sum to 100%; a class can be taken only for one drawn into the same "
-            "episode.",
-            blocks=[_matrix(method, of_method, opened=method == main) for method, of_method in counts.items()],
-        ),
+        Section("Classes", [Note(note, "warning"), Grid([accuracy, mistakes]), every]),
+        Section("What is taken for what", matrices, prose),
     ]
 
 
@@ -60,9 +51,9 @@ def _class_table(counts: Mapping[str, ClassCounts], main: str) -> ResultTable:
 def _matrix(method: str, counts: ClassCounts, *, opened: bool) -> Block:
     n = len(counts.names)
     if n > MAX_MATRIX:
-        return Note(text=f"{method}: {n} classes are too many for one picture.", tone="muted")
-    picture = Figure(svg=draw_confusion(counts, method), wide=True)
-    return Folded(summary=method, blocks=[_depths(largest_mistake(counts)), picture], opened=opened)
+        return Note(f"{method}: {n} classes are too many for one picture.", "muted")
+    picture = Figure(draw_confusion(counts, method), wide=True)
+    return Folded(method, [_depths(largest_mistake(counts)), picture], opened)
 
 
 def _depths(largest_mistake: float) -> ColourKey:
@@ -70,9 +61,4 @@ def _depths(largest_mistake: float) -> ColourKey:
     shades = [(SERIES[0], depth, depth**2, "right") for depth in (0.5, 1.0)]
     if largest_mistake > 0:
         shades += [(SERIES[1], depth, depth**2 * largest_mistake, "mistaken") for depth in (0.25, 0.5, 1.0)]
-    return ColourKey(
-        shades=[
-            Shade(colour=css_colour(colour), opacity=depth, text=f"{100 * share:.3g}% {what}")
-            for colour, depth, share, what in shades
-        ]
-    )
+    return ColourKey([(css_colour(c), depth, f"{100 * share:.3g}% {what}") for c, depth, share, what in shades])

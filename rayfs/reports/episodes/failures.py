@@ -14,10 +14,10 @@ def failures(rows: Sequence[Row]) -> Section:
     failed = [row for row in rows if row.status == "failed"]
     blocks: list[Block] = [_failure(row) for row in failed[:MAX_FAILED]]
     if len(failed) > MAX_FAILED:
-        blocks.append(Note(text=f"{len(failed) - MAX_FAILED:,} more are in the rows of the run.", tone="muted"))
+        blocks.append(Note(f"{len(failed) - MAX_FAILED:,} more are in the rows of the run.", "muted"))
     n_rows = "1 row" if len(failed) == 1 else f"{len(failed):,} rows"
     prose = f"{n_rows} failed and count in no figure. The run's own command tries them again."
-    return Section(heading="Failed episodes", prose=prose, blocks=blocks)
+    return Section("Failed episodes", blocks, prose)
 
 
 def _failure(row: Row) -> Code:
@@ -25,4 +25,4 @@ def _failure(row: Row) -> Code:
     where = f", on {row.node} {row.device}".rstrip() if row.node or row.device else ""
     cut = ["…"] if len(lines) > ERROR_LINES else []
     heading = f"Episode {row.episode}, {row.method}: failed, attempt {row.attempt}{where}"
-    return Code(heading=heading, text="\n".join([*cut, *lines[-ERROR_LINES:]]) or "No traceback.")
+    return Code("\n".join([*cut, *lines[-ERROR_LINES:]]) or "No traceback.", heading)

@@ -62,10 +62,8 @@ def _commands(sessions: Sequence[Mapping[str, Any]]) -> list[Block]:
     commands = [without_secrets(shlex.join(map(str, session.get("command", [])))) for session in sessions]
     *earlier, last = [command for command in commands if command] or [""]
     n = len(earlier)
-    older = Folded(
-        summary=f"{n} earlier command{'s' if n > 1 else ''} of this run", blocks=[Code(text=text) for text in earlier]
-    )
-    return [Code(text=last), older]
+    older = Folded(f"{n} earlier command{'s' if n > 1 else ''} of this run", [Code(text) for text in earlier])
+    return [Code(last), older]
 
 
 def _settings(methods: Mapping[str, Mapping[str, Any]]) -> Block:
@@ -73,7 +71,7 @@ def _settings(methods: Mapping[str, Mapping[str, Any]]) -> Block:
         name: ", ".join(f"{key} {'–' if value is None else value}" for key, value in config.items())
         for name, config in methods.items()
     }
-    return Folded(summary="Settings of the methods", blocks=[Facts(items=listed)])
+    return Folded("Settings of the methods", [Facts(listed)])
 
 
 def _period(dates: Dates) -> str:

@@ -64,8 +64,7 @@ def episode_pictures(chosen: ChosenEpisode, pictures: Pictures, manifest: Episod
     shown = min(len(names), MAX_CLASSES)
     blocks: list[Block] = [_of_class(label, names, episode, chosen, pictures) for label in range(shown)]
     if shown < len(names):
-        text = f"{len(names) - shown} more classes of this episode are not shown."
-        blocks.append(Note(text=text, tone="muted"))
+        blocks.append(Note(f"{len(names) - shown} more classes of this episode are not shown.", "muted"))
     return blocks
 
 
@@ -85,7 +84,7 @@ def _of_class(
     strips += _queries(label, names, episode, chosen, pictures.novel)
     if pictures.base is not None and chosen.row.top_base_rows:
         strips += _base_images(label, names, chosen.row, pictures.base)
-    return Gallery(heading=names[label], label=str(label + 1), blocks=strips)
+    return Gallery(names[label], strips, label=str(label + 1))
 
 
 def _queries(

@@ -43,13 +43,13 @@ def build_page(
         lead="Compositional knowledge transfer: classifiers made of a trained cosine head and class prototypes, "
         "without training",
         facts=_facts(results),
-        head=[Code(text=again)],
+        head=[Code(again)],
         sections=[
             _result(results, summary),
-            Section(heading="Classes", blocks=[Grid(blocks=[_by_count(results, first), _plane(results, first)])]),
+            Section("Classes", [Grid([_by_count(results, first), _plane(results, first)])]),
             _neighbours(results, first, images_CHWC),
             _mismatches(results),
-            _search(results, summary),
+            *_search(results, summary),
         ],
         footer="This page comes from the answers to the test images.",
         command=again,
@@ -77,11 +77,9 @@ def _facts(results: LongTailResults) -> dict[str, str]:
 
 
 def _result(results: LongTailResults, summary: Mapping[str, Any]) -> Section:
-    published = Section(
-        heading=f"Published ({compositional.PAPER.short})",
-        blocks=[Table(table=published_table(results.benchmark, not results.seen_C.all()))],
-    )
-    return Section(heading="Result", blocks=[Table(table=long_tail_table(summary)), published])
+    published = published_table(results.benchmark, not results.seen_C.all())
+    beside = Section(f"Published ({compositional.PAPER.short})", [Table(published)])
+    return Section("Result", [Table(long_tail_table(summary)), beside])
 
 
 def _threshold(results: LongTailResults) -> int:
@@ -100,11 +98,10 @@ def _few(results: LongTailResults, n: int) -> list[int]:
 def _by_count(results: LongTailResults, checkpoint: CheckpointResult) -> Figure:
     best, _ = results.contrast
     shown = [name for name in (COSINE, PROTOTYPES.name, best, TUNED) if name in checkpoint.answers]
-    return Figure(
-        svg=draw_accuracy_by_count(results, checkpoint, shown), heading="Accuracy against training images",
-        caption="A point for each class, lines are running means over an eighth of the classes; borders of the groups "
-        "in grey.",
-    )  # fmt: skip
+    caption = (
+        "A point for each class, lines are running means over an eighth of the classes; borders of the groups in grey."
+    )
+    return Figure(draw_accuracy_by_count(results, checkpoint, shown), "Accuracy against training images", caption)
 
 
 def _plane(results: LongTailResults, checkpoint: CheckpointResult) -> Figure:
@@ -120,10 +117,8 @@ def _plane(results: LongTailResults, checkpoint: CheckpointResult) -> Figure:
     highlighted = {c: results.class_names[c] for c in _few(results, N_HIGHLIGHTED)}
     kinds = ("weights", "prototypes", member.name)
     drawn = draw_plane(flat.reshape(3, -1, 2), kinds, results.groups, highlighted)
-    return Figure(
-        svg=drawn, heading="Class centres on a plane",
-        caption=f"{how} of the cosines. Lines join the {joined} of some few-shot classes.{without}",
-    )  # fmt: skip
+    caption = f"{how} of the cosines. Lines join the {joined} of some few-shot classes.{without}"
+    return Figure(drawn, "Class centres on a plane", caption)
 
 
 def _neighbours(results: LongTailResults, checkpoint: CheckpointResult, images_CHWC: np.ndarray | None) -> Section:
@@ -142,7 +137,7 @@ def _neighbours(results: LongTailResults, checkpoint: CheckpointResult, images_C
         _of_class(results, class_id, weights_C, images_CHWC)
         for class_id, weights_C in zip(classes, weights, strict=True)
     ]
-    return Section(heading="Semantic neighbours", prose=prose, blocks=blocks)
+    return Section("Semantic neighbours", blocks, prose)
 
 
 def _of_class(
@@ -156,14 +151,14 @@ def _of_class(
     block: Strip | Table
     if images_CHWC is None:
         lines = list(zip(names, values, strict=True))
-        block = Table(table=ResultTable(heading=["class", "α"], lines=lines, n_texts=1))
+        block = Table(ResultTable(heading=["class", "α"], lines=lines, n_texts=1))
     else:
         pictures = [
             Picture(description=f"{name}: {value}", value=value, name=f"{name}, {results.counts_C[j]:,}")
             for j, name, value in zip(shown, names, values, strict=True)
         ]
         block = strip(images_CHWC[shown], pictures, large=True)
-    return Gallery(heading=f"{names[0]}, {results.counts_C[class_id]:,} training images", blocks=[block])
+    return Gallery(f"{names[0]}, {results.counts_C[class_id]:,} training images", [block])
 
 
 def _mismatches(results: LongTailResults) -> Section:
@@ -177,13 +172,13 @@ def _mismatches(results: LongTailResults) -> Section:
     if not results.seen_C.all():
         prose += " Classes that were not seen in training have no weights and are not counted."
     table = ResultTable(heading=["checkpoint", *groups], lines=lines, n_texts=1)
-    return Section(heading="Prototypes that disagree", prose=prose, blocks=[Table(table=table)])
+    return Section("Prototypes that disagree", [Table(table)], prose)
 
 
-def _search(results: LongTailResults, summary: Mapping[str, Any]) -> Section:
-    heading, tuned = "Tuned on validation images", results.checkpoints[0].tuned
+def _search(results: LongTailResults, summary: Mapping[str, Any]) -> list[Section]:
+    tuned = results.checkpoints[0].tuned
     if tuned is None:
-        return Section(heading=heading)
+        return []
     figures = summary["classifiers"]
     lines = [
         (name, scored.setting.describe(), f"{scored.value(tuned.objective):.2f}",
@@ -197,6 +192,6 @@ def _search(results: LongTailResults, summary: Mapping[str, Any]) -> Section:
         f"{len(tuned.scored):,} settings on {tuned.n_images:,} validation images in {tuned.seconds:.1f} s "
         f"({60 * len(tuned.scored) / max(tuned.seconds, 1e-9):,.0f} a minute); test images chose nothing."
     )
-    drawn = Figure(svg=draw_search(tuned), heading="Validation accuracy against τ", caption="A point for each setting.")
-    table = Table(table=ResultTable(heading=columns, lines=lines, n_texts=2))
-    return Section(heading=heading, prose=prose, blocks=[table, drawn])
+    table = Table(ResultTable(heading=columns, lines=lines, n_texts=2))
+    drawn = Figure(draw_search(tuned), "Validation accuracy against τ", "A point for each setting.")
+    return [Section("Tuned on validation images", [table, drawn], prose)]

@@ -17,19 +17,14 @@ N_LISTED = 20
 
 def build_search_page(benchmark: str, tuned: TunedEnsemble, paste: str, command: Sequence[str]) -> str:
     """Return the page: the best setting as a command to paste, all settings against τ, the best in a table."""
-    drawn = Figure(
-        svg=draw_search(tuned), heading=f"Validation accuracy ({tuned.objective}) against τ",
-        caption="A point for each setting.",
-    )  # fmt: skip
+    heading = f"Validation accuracy ({tuned.objective}) against τ"
+    drawn = Figure(draw_search(tuned), heading, "A point for each setting.")
     report = Report(
         title=f"{benchmark}, thresholds and τ of knowledge transfer",
         lead=f"{len(tuned.scored):,} settings on {tuned.n_images:,} validation images; test images chose nothing. "
         "Expect less of the best elsewhere: it was chosen on these.",
-        head=[Code(heading="The best, to evaluate on test images", text=paste)],
-        sections=[
-            Section(heading="Settings", blocks=[drawn]),
-            Section(heading="Best settings", blocks=[Table(table=_best(tuned))]),
-        ],
+        head=[Code(paste, "The best, to evaluate on test images")],
+        sections=[Section("Settings", [drawn]), Section("Best settings", [Table(_best(tuned))])],
         footer="This page comes from the settings that the search has scored.",
         command=without_secrets(shlex.join(command)),
     )

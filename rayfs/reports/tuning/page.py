@@ -45,15 +45,12 @@ def build_page(
         lead=f"winner {gain} points over {baseline} on {winner.episodes} validation episodes",
         facts=_facts(manifest, trials, search),
         sections=[
-            Section(heading="Best configuration", blocks=_best(winner, best_command, state, trials)),
-            Section(
-                heading=f"Best {min(SHOWN, len(trials))} of {len(trials)} trials",
-                blocks=[Table(table=best_trials(trials, baseline))],
-            ),
+            Section("Best configuration", _best(winner, best_command, state, trials)),
+            Section(f"Best {min(SHOWN, len(trials))} of {len(trials)} trials", [Table(best_trials(trials, baseline))]),
             _figures(trials, winner, Race(**search["race"]).rungs, baseline),
             _settings(trials, winner, search["spaces"], baseline),
-            Section(heading="Stopped trials", blocks=_stops(trials)),
-            Section(heading="Failed trials", blocks=_failed(trials)),
+            Section("Stopped trials", _stops(trials)),
+            Section("Failed trials", _failed(trials)),
         ],
         footer="Everything on this page comes from the rows of the search.",
         command=command,
@@ -87,24 +84,24 @@ def _best(winner: Trial, best_command: str, state: SearchState, trials: Sequence
         f"{state.final['location']}."
     )
     return [
-        Facts(items={name.replace("_", "-"): str(value) for name, value in winner.settings.items()}),
-        Code(text=best_command),
-        Note(text=" ".join(filter(None, [bias, against_default(trials)]))),
-        Note(text=used or "", tone="warning"),
+        Facts({name.replace("_", "-"): str(value) for name, value in winner.settings.items()}),
+        Code(best_command),
+        Note(" ".join(filter(None, [bias, against_default(trials)]))),
+        Note(used or "", "warning"),
     ]
 
 
 def _figures(trials: Sequence[Trial], winner: Trial, rungs: Sequence[int], baseline: str) -> Section:
-    cost = Figure(
-        svg=draw_pareto(trials, winner, baseline), heading="Gain for its cost",
-        caption="With 95% intervals where a trial ran to the end. Filled and joined: the Pareto front, no trial has "
-        "more gain in less time. Red: the winner; grey: stopped early.",
-    )  # fmt: skip
-    race = Figure(
-        svg=draw_race(trials, winner, rungs, baseline), heading="The race",
-        caption="A cross is where a trial was stopped; upright lines are the episodes after which losers may be.",
-    )  # fmt: skip
-    return Section(heading="Gain, cost and race", blocks=[Grid(blocks=[cost, race])])
+    cost = (
+        "With 95% intervals where a trial ran to the end. Filled and joined: the Pareto front, no trial has more gain "
+        "in less time. Red: the winner; grey: stopped early."
+    )
+    race = "A cross is where a trial was stopped; upright lines are the episodes after which losers may be."
+    figures = [
+        Figure(draw_pareto(trials, winner, baseline), "Gain for its cost", cost),
+        Figure(draw_race(trials, winner, rungs, baseline), "The race", race),
+    ]
+    return Section("Gain, cost and race", [Grid(figures)])
 
 
 def _settings(trials: Sequence[Trial], winner: Trial, spaces: Spaces, baseline: str) -> Section:
@@ -113,7 +110,7 @@ def _settings(trials: Sequence[Trial], winner: Trial, spaces: Spaces, baseline: 
         "whose gains are those of few episodes."
     )
     drawn = (draw_parallel(trials, winner, spaces), draw_panels(trials, winner, spaces, baseline))
-    return Section(heading="Settings", prose=prose, blocks=[Figure(svg=svg, wide=True) for svg in drawn])
+    return Section("Settings", [Figure(svg, wide=True) for svg in drawn], prose)
 
 
 def _stops(trials: Sequence[Trial]) -> list[Block]:
@@ -124,10 +121,10 @@ def _stops(trials: Sequence[Trial]) -> list[Block]:
     )
     lines = [[name, str(episodes), f"{-loss:+.2f}", f"{cut:+.2f}"] for episodes, loss, name, cut in stopped]
     heading = ["trial", "stopped after episodes", "gain there, points", "cut there, points"]
-    table = Table(table=ResultTable(heading=heading, lines=lines, n_texts=1))
-    return [Folded(summary=f"{len(lines)} trials, and the cut that each missed", blocks=[table])]
+    table = Table(ResultTable(heading=heading, lines=lines, n_texts=1))
+    return [Folded(f"{len(lines)} trials, and the cut that each missed", [table])]
 
 
 def _failed(trials: Sequence[Trial]) -> list[Block]:
     failed = [[trial.name, str(trial.episodes)] for trial in trials if trial.state == "failed"]
-    return [Table(table=ResultTable(heading=["trial", "episodes before it failed"], lines=failed, n_texts=1))]
+    return [Table(ResultTable(heading=["trial", "episodes before it failed"], lines=failed, n_texts=1))]
