@@ -226,7 +226,7 @@ def measure_ratio(bench: Bench, workers: Sequence[Process]) -> None:
     if bench.config.out is not None:
         write_rows(bench.config.out / "timings.parquet", [row_of(bench, timing) for timing in timings])
         title = f"{bench.experiment.backbone.name}, {bench.experiment.benchmark.name}: one episode"
-        write_durably(bench.config.out / "timings.svg", draw_stages(timings, STAGES, title).encode())
+        write_durably(bench.config.out / "timings.svg", draw_stages(timings, STAGES, title))
         print(f"timings.parquet, timings.svg: {bench.config.out}")
 
 

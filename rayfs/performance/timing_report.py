@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rayfs.performance.timings import BUSY_CORES, NAIVE, OTHER, Timing, ratios, spread
-from rayfs.reports.figure_style import BASELINE, SERIES, draw_svg, palette_css
+from rayfs.reports.figure_style import BASELINE, SERIES, draw_file
 from rayfs.reports.text_table import aligned
 
 if TYPE_CHECKING:  # which imports torch
@@ -92,8 +92,8 @@ def busy_note(timings: Sequence[Timing]) -> str:
     )
 
 
-def draw_stages(timings: Sequence[Timing], stages: Sequence[str], title: str) -> str:
-    """Return a figure of its own: the stages of an episode as stacked bars, medians over the rounds, by side."""
+def draw_stages(timings: Sequence[Timing], stages: Sequence[str], title: str) -> bytes:
+    """Return an SVG file: the stages of an episode as stacked bars, medians over the rounds, by side."""
     sides = _sides(timings)
     colours = dict(zip((*stages, OTHER), (*SERIES, "#b8b8b8", "#4b5563", BASELINE), strict=False))
 
@@ -112,11 +112,7 @@ def draw_stages(timings: Sequence[Timing], stages: Sequence[str], title: str) ->
         axes.set_title(title)
         figure.legend(loc="outside lower center", ncols=3)
 
-    svg = draw_svg(draw, title, height_in=1.7 + 0.35 * len(sides), width_in=6.4)
-    style = f"{palette_css()}svg{{background:white;font-family:sans-serif}}"
-    return svg.replace(
-        "<svg ", '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" ', 1
-    ).replace(">", f"><style>{style}</style>", 1)
+    return draw_file(draw, height_in=1.7 + 0.35 * len(sides), width_in=6.4)
 
 
 def _images_per_s(timing: Timing, step_stages: Sequence[str]) -> float:

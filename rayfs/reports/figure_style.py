@@ -1,12 +1,13 @@
-"""How the figures of a report look: one palette, the page's own font and colours, small SVG."""
+"""How every figure looks, on a page and in a file of its own: one palette, real text, small SVG."""
 
 import io
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rayfs.reports.table_exports import escape_html, printable
+from markupsafe import Markup
+
+from rayfs.reports.inline_svg import inline_svg
 
 WIDTH_IN = 4.8
 """Width of a figure that is read on a phone, too; its text is 8.5 points."""
@@ -56,21 +57,17 @@ def css_colour(colour: str) -> str:
     return f"var(--{_VARIABLES[colour]})"
 
 
-def draw_svg(draw: Callable[[Any], None], label: str, *, height_in: float, width_in: float = WIDTH_IN) -> str:
+def draw_svg(draw: Callable[[Any], None], label: str, *, height_in: float, width_in: float = WIDTH_IN) -> Markup:
     """Return the inline SVG that `draw` draws into an empty matplotlib figure, with `label` for screen readers.
 
     Text stays text in the page's font, colours follow the page, and nothing refers to anything outside.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure  # no pyplot: it keeps global state and wants a display
+    return inline_svg(_drawn(draw, height_in, width_in), label, _VARIABLES)
 
-    buffer = io.StringIO()
-    with rc_context(_STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the page's font has them
-        figure = Figure(figsize=(width_in, height_in), layout="constrained")
-        draw(figure)
-        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    return _inline(buffer.getvalue(), label)
+
+def draw_file(draw: Callable[[Any], None], *, height_in: float, width_in: float) -> bytes:
+    """Return an SVG file on white that `draw` draws into an empty matplotlib figure; the same call, the same bytes."""
+    return _drawn(draw, height_in, width_in, **{"figure.facecolor": "white"}).encode()
 
 
 def logarithmic_x(axes: Any, ratio: float) -> None:
@@ -88,24 +85,14 @@ def logarithmic_x(axes: Any, ratio: float) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def short(text: str, n_characters: int = 40) -> str:
-    """Return `text`, its middle cut out if it is longer than `n_characters`."""
-    text = " ".join(printable(text).split())
-    if len(text) <= n_characters:
-        return text
-    half = (n_characters - 1) // 2
-    return f"{text[: n_characters - 1 - half]}…{text[-half:]}"
+def _drawn(draw: Callable[[Any], None], height_in: float, width_in: float, **style: str) -> str:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure  # no pyplot: it keeps global state and wants a display
 
-
-def _inline(svg: str, label: str) -> str:
-    body = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    body = re.sub(r' xmlns(:xlink)?="[^"]*"| id="[a-z][A-Za-z0-9.]*_\d+"', "", body)
-    body = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", body)
-    body = re.sub(r'<svg[^>]*?(viewBox="[^"]*")[^>]*>', rf'<svg \1 role="img" aria-label="{_label(label)}">', body)
-    for colour, name in _VARIABLES.items():
-        body = body.replace(f": {colour}", f": var(--{name})")
-    return re.sub(r"\n\s*", "\n", body).strip()
-
-
-def _label(text: str) -> str:
-    return escape_html(text).replace("\\", r"\\")
+    buffer = io.StringIO()
+    with rc_context(_STYLE | style), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's font has them
+        figure = Figure(figsize=(width_in, height_in), layout="constrained")
+        draw(figure)
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    return buffer.getvalue()

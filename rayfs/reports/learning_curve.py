@@ -1,6 +1,5 @@
 """Learning curves of embedding learning: rows in Parquet and a figure in SVG, beside the checkpoint."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rayfs.durable_files import write_durably, written_durably
+from rayfs.reports.figure_style import INK, MUTED, SERIES, draw_file
 
-BASE_COLOUR, VALIDATION_COLOUR, RATE_COLOUR = "#4477aa", "#cc6677", "#bbbbbb"
-"""Distinguishable by people who are colour-blind (Paul Tol's palette)."""
+BASE_COLOUR, VALIDATION_COLOUR = SERIES[:2]
 
 
 def write_learning_curve(checkpoint: Path, curve: Sequence[Mapping[str, Any]], title: str) -> tuple[Path, Path]:
@@ -42,34 +41,30 @@ def write_learning_curve(checkpoint: Path, curve: Sequence[Mapping[str, Any]], t
 
 def draw_learning_curve(curve: Sequence[Mapping[str, Any]], title: str) -> bytes:
     """Return the SVG: losses on the left, accuracies with the validation interval and the kept epoch on the right."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure  # no pyplot: it keeps global state and wants a display
-
     epochs = [row["epoch"] for row in curve]
-    with rc_context({"svg.hashsalt": "rayfs", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(9, 3.4), layout="constrained")
+
+    def draw(figure: Any) -> None:
         losses, accuracies = figure.subplots(1, 2)
         figure.suptitle(title, fontsize=10)
         _draw_losses(losses, epochs, curve)
         _draw_accuracies(accuracies, epochs, curve)
         for axes in (losses, accuracies):
             axes.set_xlabel("epoch")
-            axes.grid(alpha=0.25, linewidth=0.6)
+            axes.grid(True)
             for row, before in zip(curve[1:], curve, strict=False):
                 if row["learning_rate"] <= 0.5 * before["learning_rate"]:
-                    axes.axvline(before["epoch"] + 0.5, color=RATE_COLOUR, linewidth=0.8, linestyle=":", zorder=0)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+                    axes.axvline(before["epoch"] + 0.5, color=MUTED, linewidth=0.8, linestyle=":", zorder=0)
+
+    return draw_file(draw, width_in=9, height_in=3.4)
 
 
 def _draw_losses(axes: Any, epochs: list[int], curve: Sequence[Mapping[str, Any]]) -> None:
-    axes.plot(epochs, [row["loss"] for row in curve], color="black", label="loss", marker=_marker(epochs))
+    axes.plot(epochs, [row["loss"] for row in curve], color=INK, label="loss", marker=_marker(epochs))
     names = sorted({name for row in curve for name in row["parts"]})
     for name in names if len(names) > 1 else ():
         axes.plot(epochs, [row["parts"].get(name) for row in curve], linewidth=1, label=f"{name} (unweighted)")
     axes.set_ylabel("training loss")
-    axes.legend(frameon=False)
+    axes.legend()
 
 
 def _draw_accuracies(axes: Any, epochs: list[int], curve: Sequence[Mapping[str, Any]]) -> None:
@@ -89,7 +84,7 @@ def _draw_accuracies(axes: Any, epochs: list[int], curve: Sequence[Mapping[str, 
         label=f"kept: epoch {epochs[best]}, {means[best]:.2f} ± {halves[best]:.2f}",
     )  # fmt: skip
     axes.set_ylabel("accuracy %")
-    axes.legend(frameon=False)
+    axes.legend()
 
 
 def _marker(epochs: Sequence[int]) -> str | None:

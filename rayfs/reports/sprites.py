@@ -1,4 +1,4 @@
-"""Strips of images in one data URI each: what a page shows of an image table, enlarged but not blurred."""
+"""Images as a page holds them: many in one picture, enlarged but not blurred."""
 
 import base64
 import io
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rayfs.reports.table_exports import escape_html
+from rayfs.reports.document import Picture, Strip
 
 PIXELATED_BELOW = 48
 """Images smaller than this are enlarged as they are, in squares; larger ones are kept as JPEG, at most MAX_SIDE."""
@@ -15,22 +15,11 @@ MAX_SIDE = 96
 JPEG_QUALITY = 82
 
 
-def strip(images: np.ndarray, captions: Sequence[str], descriptions: Sequence[str], classes: Sequence[str] = ()) -> str:
-    """Return the HTML of `images` (n, H, W, C) uint8 beside one another, all from one picture.
-
-    Arguments:
-        captions: HTML below each image; may be empty.
-        descriptions: what a screen reader says of each image, plain text.
-        classes: style classes of each image; default none.
-    """
-    n = len(images)
-    smooth = " smooth" if images.shape[1] >= PIXELATED_BELOW else ""
-    cells = "".join(
-        f'<span class="image {style}"><i role="img" style="--i:{i}" title="{escape_html(description)}" '
-        f'aria-label="{escape_html(description)}"></i>{caption}</span>'
-        for i, (caption, description, style) in enumerate(zip(captions, descriptions, classes or [""] * n, strict=True))
-    )
-    return f'<div class="strip{smooth}" style="--n:{n};--s:url({data_uri(images)})">{cells}</div>'
+def strip(images: np.ndarray, pictures: Sequence[Picture], *, caption: str = "", large: bool = False) -> Strip:
+    """Return `images` (n, H, W, C) uint8 beside one another, with what is said of each; see `Strip`."""
+    assert len(images) == len(pictures), f"{len(images)} images, {len(pictures)} descriptions"
+    smooth = images.shape[1] >= PIXELATED_BELOW
+    return Strip(source=data_uri(images), smooth=smooth, pictures=pictures, caption=caption, large=large)
 
 
 def data_uri(images: np.ndarray) -> str:

@@ -1,40 +1,22 @@
-"""Plain-text tables for terminals and logs: 100 columns hold thousands of episodes and names of 18 characters."""
+"""Figures and tables as plain text, for terminals and logs."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from rayfs.reports.result_cells import NONE, count, plus_minus, result_cells
-
-__all__ = ["NONE", "aligned", "error_table", "plus_minus", "result_table"]
+NONE = "–"
+"""Shown where a figure is undefined."""
 
 
-def result_table(summary: Mapping[str, Any], baseline_label: str | None = None) -> str:
-    """Return the table of a summary, accuracies in percent and gains in percentage points, with its notes.
-
-    Arguments:
-        summary: what `summarise` returns.
-        baseline_label: how the header names the baseline, for example "frozen LR"; default the method's name.
-    """
-    cells = result_cells(summary, baseline_label)
-    return "\n".join([aligned([cells.heading, *cells.lines]), *cells.notes]) + "\n"
+def plus_minus(mean: float | None, half_width: float | None, sign: str = "", digits: int = 2) -> str:
+    """Return "90.12 ± 1.70"; the mean alone where there is no interval; `sign` "+" shows the sign of the mean."""
+    if mean is None:
+        return NONE
+    text = f"{mean:{sign}.{digits}f}"
+    return text if half_width is None else f"{text} ± {half_width:.{digits}f}"
 
 
-def error_table(summary: Mapping[str, Any], published: Mapping[str, float]) -> str:
-    """Return error rates (percent, lowest first) of a summary's methods beside published ones.
-
-    Arguments:
-        summary: what `summarise` returns.
-        published: system -> published error rate in percent.
-    """
-    entries: list[tuple[float, list[str]]] = [
-        (error, [system, f"{error:.2f}", "published", NONE]) for system, error in published.items()
-    ]
-    for name, figures in summary["methods"].items():
-        if figures["accuracy"] is not None:
-            error = 100 - figures["accuracy"]
-            entries.append((error, [name, plus_minus(error, figures["ci95"]), "this run", count(figures)]))
-    header = ["system", "error %\n± 95% CI", "source", "n\n(distinct)"]
-    return aligned([header, *(cells for _, cells in sorted(entries, key=lambda entry: entry[0]))]) + "\n"
+def probability(p: float | None) -> str:
+    """Return a p value with four decimals."""
+    return NONE if p is None else "<0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -21,7 +21,7 @@ from rayfs.long_tail.settings import TUNED, paper_classifiers, unseen_classifier
 from rayfs.reports.long_tail import report
 from rayfs.reports.long_tail.projection import project
 from rayfs.reports.long_tail.report import build_page
-from rayfs.reports.long_tail.tables import published_lines, table_files, text_table
+from rayfs.reports.long_tail.tables import long_tail_files, long_tail_text, published_table
 from rayfs.runs.class_rows import CLASSES, class_rows
 from rayfs.runs.long_tail_results import CheckpointResult, LongTailResults, TunedEnsemble
 from rayfs.runs.parts import encode_part
@@ -112,29 +112,29 @@ def test_several_checkpoints_give_means_with_intervals_over_them() -> None:
     assert single[0] != single[1] and found["value"] == pytest.approx(np.mean(single))
     half = 12.706 * np.std(single, ddof=1) / np.sqrt(2)
     assert found["high"] - found["value"] == pytest.approx(half, rel=1e-3)
-    assert "mean of 2 checkpoints" in text_table(summary) and "over checkpoints." in text_table(summary)
+    assert "mean of 2 checkpoints" in long_tail_text(summary) and "over checkpoints." in long_tail_text(summary)
 
 
 def test_tables_show_the_same_figures_and_escape_names(tuned) -> None:
     summary = summarise_long_tail(tuned)
     figure = summary["classifiers"]["ensemble"]["accuracy"]["few"]
     shown = f"{figure['value']:.1f} [{figure['low']:.1f}, {figure['high']:.1f}]"
-    files = table_files(summary)
-    assert shown in text_table(summary) and shown in files["table.md"].replace("\\[", "[").replace("\\]", "]")
+    files = long_tail_files(summary)
+    assert shown in long_tail_text(summary) and shown in files["table.md"].replace("\\[", "[").replace("\\]", "]")
     rows = {row["classifier"]: row for row in csv.DictReader(io.StringIO(files["table.csv"]))}
     assert float(rows["ensemble"]["accuracy_few_value"]) == figure["value"]
     assert rows["cosine"]["gain_few_value"] == "" and rows["cosine"]["accuracy_many_value"] == ""
-    assert "Ensemble minus cosine classifier on the 5 few-shot classes" in text_table(summary)
-    assert "published" not in text_table(summary)
+    assert "Ensemble minus cosine classifier on the 5 few-shot classes" in long_tail_text(summary)
+    assert "published" not in long_tail_text(summary)
 
 
 def test_published_figures_stand_beside_those_of_their_benchmark() -> None:
     summary = summarise_long_tail(results(checkpoint("a"), benchmark="imagenet-lt"))
-    assert "ensemble (tables 1 and 2, ResNeXt-50, square root)" in text_table(summary)
-    assert ["ensemble (tables 1 and 2, ResNeXt-50, square root)", "63.2", "52.1", "36.9", "54.2"] in published_lines(
+    assert "ensemble (tables 1 and 2, ResNeXt-50, square root)" in long_tail_text(summary)
+    assert ["ensemble (tables 1 and 2, ResNeXt-50, square root)", "63.2", "52.1", "36.9", "54.2"] in published_table(
         "imagenet-lt"
-    )
-    assert len(published_lines("places-lt")) == 4 * 7 + 6 + 1 and published_lines("cifar100-lt") == []
+    ).lines
+    assert len(published_table("places-lt").lines) == 4 * 7 + 6 + 1 and published_table("cifar100-lt").lines == []
 
 
 def test_rows_give_the_accuracies_again(tuned) -> None:
@@ -184,13 +184,13 @@ def test_unseen_classes_are_plain_in_every_output(unseen) -> None:
     cosine = summary["classifiers"]["cosine"]
     given = {name for name, figure in cosine["accuracy"].items() if figure["value"] is not None}
     assert cosine["gain"] is None and given == ({"medium"} if unseen == FEW else set())
-    text, kind = text_table(summary), "few-shot" if unseen == FEW else "unseen"
+    text, kind = long_tail_text(summary), "few-shot" if unseen == FEW else "unseen"
     assert f"{len(unseen)} of 7 classes were not seen in training{', the few-shot ones' * (unseen == FEW)}:" in text
     assert f"Continual ensemble minus prototypes on the {len(unseen)} {kind} classes" in text
     assert "vs prototypes" in text and "vs cosine" not in text and "w^h(" not in text
-    assert published_lines("imagenet-lt", unseen=True)[0][1:] == ["66.0", "40.8", "–", "–"]
+    assert published_table("imagenet-lt", unseen=True).lines[0][1:] == ["66.0", "40.8", "–", "–"]
     assert "cosine (table 2, ResNeXt-50, few-shot classes left out of training)" in text and "table 1" not in text
-    csv_rows = {row["classifier"]: row for row in csv.DictReader(io.StringIO(table_files(summary)["table.csv"]))}
+    csv_rows = {row["classifier"]: row for row in csv.DictReader(io.StringIO(long_tail_files(summary)["table.csv"]))}
     assert csv_rows["cosine"]["accuracy_all_value"] == "" != csv_rows["prototypes"]["accuracy_all_value"]
     rows = pq.read_table(io.BytesIO(encode_part(CLASSES, class_rows(found)))).to_pylist()
     assert {row["class_id"] for row in rows if not row["seen"]} == unseen

@@ -29,7 +29,7 @@ def test_figure_says_what_is_on_its_axes_and_is_the_same_every_time() -> None:
         "A: lr of runs/a, accuracy %", "B: svm of runs/b, accuracy %", "4 episodes, r = 0.90, largest point 2 episodes",
         "lr: +7.50 ± 7.96, win/tie/loss of A 3/1/0", "2 episodes, r = -1.00", "A better", "B better",
     ):  # fmt: skip
-        assert f"<!-- {text} -->" in svg.decode(), text
+        assert f">{text}<" in svg.decode(), text
     assert svg == draw_comparisons(drawn)
 
 
@@ -40,7 +40,7 @@ def test_pairs_without_spread_are_a_figure_too(accuracies: tuple[list[float], li
 
 def test_a_long_name_is_shortened_in_the_middle() -> None:
     svg = draw_comparisons([comparison("a-method-with-quite-a-long-name", [50.0, 60.0], [60.0, 70.0])]).decode()
-    assert "<!-- A: a-method-wit…ite-a-long-name of runs/a, accuracy % -->" in svg
+    assert ">A: a-method-wit…ite-a-long-name of runs/a, accuracy %<" in svg
 
 
 def test_bins_of_few_steps_are_one_step_wide_and_centred_on_zero() -> None:

@@ -18,8 +18,9 @@ from report_run import PROTOCOL, answers, characters, draw, write_run
 from rayfs.datasets.episode_file import encode_manifest
 from rayfs.datasets.image_table import ImageTable
 from rayfs.errors import InputError
-from rayfs.reports import page
 from rayfs.reports.episodes.build import build_report
+from rayfs.reports.episodes.head import run_report
+from rayfs.reports.render import render
 from rayfs.runs.episode_rows import EPISODES
 from rayfs.runs.parts import encode_part, part_name, read_part
 from rayfs.runs.rows import SCHEMA, Row
@@ -212,7 +213,7 @@ def test_a_command_with_a_broken_file_name_is_kept_and_read_back(tmp_path: Path)
     RunDirectory(str(tmp_path)).open(IDENTITY, {"command": command}, METHODS).close()
     manifest = RunDirectory(str(tmp_path)).manifest()
     assert manifest is not None and manifest["sessions"][0]["command"] == command
-    assert "caf" in page.head(manifest, [], None, None)
+    assert "caf" in render(run_report(manifest, [], None, None, str(tmp_path)))
 
 
 # Parts
@@ -343,7 +344,7 @@ def test_a_damaged_manifest_is_refused_or_can_be_shown(tmp_path: Path) -> None:
             assert str(tmp_path) in str(error)
         else:
             assert manifest is not None
-            page.head(manifest, [], None, None)
+            render(run_report(manifest, [], None, None, str(tmp_path)))
 
     check()
 

@@ -8,14 +8,18 @@ import pytest
 from rayfs.errors import InputError
 from rayfs.methods.variants import method_settings
 from rayfs.reports.paper_table import Ours, difference_interval, gain_verdict, paper_cells, published_gain
-from rayfs.reports.published.label_halluc import FROZEN, TABLES, Cell, published_table
-from rayfs.reports.result_cells import NONE
+from rayfs.reports.published.label_halluc import TABLES
+from rayfs.reports.published.registry import published_table
+from rayfs.reports.published.table import Cell
+from rayfs.reports.text_table import NONE
+from rayfs.statistics.summary import MethodFigures
 
 
 def ours(accuracy: float = 90.0, ci95: float | None = 0.5, gain: float | None = None, gain_ci95: float | None = None):
-    figures: dict[str, Any] = {
-        "accuracy": accuracy, "ci95": ci95, "gain": gain, "gain_ci95": gain_ci95, "n": 600, "n_distinct": 600,
-    }  # fmt: skip
+    figures = MethodFigures(
+        accuracy=accuracy, ci95=ci95, gain=gain, gain_ci95=gain_ci95, n=600, n_distinct=600, n_failed=0,
+        seconds_per_episode=None, mean_loss_base=None, mean_loss_support=None, episodes_for_half_point=None,
+    )  # fmt: skip
     return Ours(figures=figures, embedding="skd-gen1")
 
 
@@ -34,7 +38,7 @@ def test_every_method_of_every_table_is_one_that_can_be_run():
 def test_every_embedding_has_its_frozen_row_so_that_gains_are_defined():
     for table in TABLES.values():
         embeddings = {row.embedding for row in table.rows if row.embedding}
-        assert embeddings == {row.embedding for row in table.rows if row.method == FROZEN}
+        assert embeddings == {row.embedding for row in table.rows if row.method == table.baseline}
 
 
 @pytest.mark.parametrize(
@@ -77,10 +81,11 @@ def test_verdict_on_a_gain(gain, ci95, published, verdict):
 
 
 def test_published_intervals_are_widened_to_their_distinct_episodes():
-    difference, half_width = difference_interval(ours(90.5, 0.3), Cell(accuracy=89.5, ci95=0.4))
+    difference, half_width = difference_interval(ours(90.5, 0.3), Cell(accuracy=89.5, ci95=0.4), TABLES["2"].widening)
     assert difference == pytest.approx(1.0)
     assert half_width == pytest.approx(math.sqrt(0.3**2 + 2 * 0.4**2))
-    assert difference_interval(ours(90.5, 0.3), Cell(accuracy=89.5)) == (pytest.approx(1.0), pytest.approx(0.3))
+    alone = difference_interval(ours(90.5, 0.3), Cell(accuracy=89.5), TABLES["2"].widening)
+    assert alone == (pytest.approx(1.0), pytest.approx(0.3))
 
 
 def test_a_difference_is_marked_where_zero_lies_inside():

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from rayfs.reports.progress import Progress, duration
+from rayfs.engine.progress import duration
+from rayfs.reports.progress import Progress
 from rayfs.runs.rows import Row
 
 MakeRow = Callable[..., Row]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from rayfs.reports.episodes.figures import MAX_POINTS, binned, draw_histograms, draw_pairs, draw_running
-from rayfs.reports.figure_style import BASELINE, DARK, SERIES, draw_svg, method_colours, palette_css, short
+from rayfs.reports.figure_style import BASELINE, DARK, SERIES, draw_svg, method_colours, palette_css
+from rayfs.reports.printable import short
 
 
 @pytest.fixture(scope="module")

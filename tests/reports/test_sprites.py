@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rayfs.reports.document import Picture
+from rayfs.reports.render import render_block
 from rayfs.reports.sprites import MAX_SIDE, data_uri, strip
 
 
@@ -33,6 +35,7 @@ def test_large_images_become_small_jpegs() -> None:
 
 def test_a_strip_holds_one_picture_and_says_what_each_image_is() -> None:
     images = np.zeros((2, 8, 8, 1), dtype=np.uint8)
-    html = strip(images, ["", "<em>✗</em>"], ["a <b>", "c"], ["right", "wrong"])
+    pictures = [Picture(description="a <b>", state="right"), Picture(description="c", state="wrong", answers=["3"])]
+    html = render_block(strip(images, pictures))
     assert html.count("data:image/png") == 1 and html.count('role="img"') == 2
     assert 'aria-label="a &lt;b&gt;"' in html and '<span class="image wrong">' in html and "--n:2" in html

@@ -92,7 +92,7 @@ def test_what_people_look_for_is_there(html):
                     "Stopped trials", "Failed trials"):  # fmt: skip
         assert heading in text
     assert "Test classes were used" in text and "runs/tune/final" in text and "expect less" in text
-    assert "m:lr=0.5</td><td>8</td><td>-1.00</td><td>+0.50" in text
+    assert "m:lr=0.5</td><td>8</td><td>−1.00</td><td>+0.50" in text
     assert html.count("<svg") == 4
 
 

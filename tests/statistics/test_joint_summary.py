@@ -3,7 +3,7 @@
 import pytest
 
 from rayfs.reports.joint_cells import joint_cells
-from rayfs.statistics.joint_summary import harmonic_mean, joint_observations, joint_to_json, summarise_joint
+from rayfs.statistics.joint_summary import harmonic_mean, joint_observations, summarise_joint
 
 
 @pytest.fixture
@@ -43,6 +43,6 @@ def test_repeats_of_an_episode_are_one_observation(make_row):
 
 
 def test_table_names_both_accuracies_and_says_what_it_means(rows):
-    cells = joint_cells(joint_to_json(summarise_joint(rows, "lr", ["lr", "label-halluc"])), "lr", 64)
+    cells = joint_cells(summarise_joint(rows, "lr", ["lr", "label-halluc"]), "lr", 64)
     assert cells.lines[1][0] == "label-halluc" and cells.lines[1][2].startswith("50.00 ±")
     assert "64 base classes" in cells.notes[0]

@@ -27,7 +27,8 @@ from rayfs.interrupts import sigterm_as_interrupt
 from rayfs.redaction import without_secrets
 from rayfs.reports.episodes.build import write_report
 from rayfs.reports.progress import Progress
-from rayfs.reports.text_table import result_table
+from rayfs.reports.summary_table import summary_table
+from rayfs.reports.table_exports import text_table
 from rayfs.runs.rows import Row
 from rayfs.runs.run_directory import RunDirectory
 from rayfs.runs.storage import location_below
@@ -188,7 +189,7 @@ def solve_missing(
 def report(evaluation: EmbeddingEval, rows: list[Row], solver: BlockSolver, wall_s: float) -> EpisodesSummary:
     """Print the table and where the time went; return the summary."""
     figures = summarise(rows, evaluation.baseline, list(evaluation.methods))
-    print("\n" + result_table(figures.to_json(), baseline_label="frozen LR"), end="")
+    print("\n" + text_table(summary_table(figures, baseline_label="frozen LR")), end="")
     if len(solver.seconds) > 1:  # something was solved
         parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in solver.seconds.items())
         print(f"Seconds: {parts}; {wall_s:.1f} in all.")

@@ -23,6 +23,7 @@ from rayfs.distributed.activations import activation_shape, kept_activations, ke
 from rayfs.distributed.pool import PoolSize
 from rayfs.distributed.session import Resources
 from rayfs.engine.host_memory import memory_limit
+from rayfs.engine.progress import duration
 from rayfs.engine.repeated_step import EAGER_STEPS
 from rayfs.errors import InputError
 from rayfs.experiments.episodes.experiment import Experiment
@@ -32,7 +33,6 @@ from rayfs.experiments.episodes.run import pool_size
 from rayfs.methods.definition import MethodSettings
 from rayfs.methods.needs import with_base_batch, with_steps
 from rayfs.methods.registry import needs_of
-from rayfs.reports.progress import duration
 from rayfs.workers.episode_worker import EpisodeWorker, WorkerSpec
 
 TIMED_STEPS = 3

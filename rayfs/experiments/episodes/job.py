@@ -23,9 +23,11 @@ from rayfs.methods.recipe import default_protocol
 from rayfs.methods.variants import method_settings
 from rayfs.reports.episodes.build import write_report
 from rayfs.reports.joint_cells import joint_cells
-from rayfs.reports.text_table import aligned, error_table, result_table
+from rayfs.reports.summary_table import error_table, summary_table
+from rayfs.reports.table_exports import text_table
 from rayfs.runs.episode_log import EpisodeLog
 from rayfs.runs.run_directory import RunDirectory
+from rayfs.statistics.episodes_summary import EpisodesSummary
 
 
 def run_label_halluc_eval(config: EvalConfig, command: list[str]) -> int:
@@ -129,17 +131,17 @@ def describe(experiment: Experiment) -> str:
     )
 
 
-def describe_results(experiment: Experiment, summary: dict[str, Any]) -> str:
+def describe_results(experiment: Experiment, summary: EpisodesSummary) -> str:
     """Return the final table, and error rates beside published ones where the benchmark has them."""
-    table = "\n" + result_table(summary, baseline_label="frozen LR")
-    if "joint" in summary:
-        cells = joint_cells(summary["joint"], experiment.baseline, len(experiment.base.class_names))
-        table += "\n" + "\n".join([aligned([cells.heading, *cells.lines]), *cells.notes]) + "\n"
+    table = "\n" + text_table(summary_table(summary.figures, baseline_label="frozen LR"))
+    if summary.joint:
+        cells = joint_cells(summary.joint, experiment.baseline, len(experiment.base.class_names))
+        table += "\n" + text_table(cells)
     published = experiment.benchmark.published_errors
     if published and experiment.protocol.split == "test":
         n_trials = len(experiment.episodes) * experiment.protocol.n_way * experiment.protocol.n_query
         table += f"\nerror over {n_trials} trials, beside published figures (minimal background set)\n"
-        table += error_table(summary, published)
+        table += text_table(error_table(summary.figures, published))
     return table
 
 

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rayfs.datasets.episode_file import decode_manifest, encode_manifest
 from rayfs.datasets.episodes import Episode, Protocol
@@ -54,7 +53,7 @@ class Execution:
 def evaluate(
     experiment: Experiment, run: RunDirectory, execution: Execution, *, cache_dir: Path, command: list[str],
     log: EpisodeLog | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> EpisodesSummary:  # fmt: skip
     """Solve the episodes that `run` (open) does not have yet, and return its summary, which is written, too.
 
     Rows are committed as they finish; an interrupt or a crash loses the episodes in flight and nothing else.
@@ -78,7 +77,7 @@ def evaluate(
             print(f"\nstopped; {run.location} keeps what is finished. Resume with:\n  {again}", flush=True)
             raise
     summary = summarise_run(experiment, run)
-    run.write_summary(summary)
+    run.write_summary(summary.to_json())
     return summary
 
 
@@ -151,14 +150,14 @@ def missing_items(experiment: Experiment, completed: set[tuple[int, str]]) -> li
     return items
 
 
-def summarise_run(experiment: Experiment, run: RunDirectory) -> dict[str, Any]:
+def summarise_run(experiment: Experiment, run: RunDirectory) -> EpisodesSummary:
     """Return the figures over the experiment's episodes: benchmark, protocol, methods, joint recognition if asked."""
     rows, methods = wanted_rows(experiment, run), list(experiment.methods)
     return EpisodesSummary(
         benchmark=experiment.benchmark.name, protocol=experiment.protocol, n_episodes=len(experiment.episodes),
         backbone=experiment.identity().backbone, figures=summarise(rows, experiment.baseline, methods),
         joint=summarise_joint(rows, experiment.baseline, methods),
-    ).to_json()  # fmt: skip
+    )  # fmt: skip
 
 
 def pool_size(resources: Resources, workers: int | None, cpus: int, gpus: float | None) -> PoolSize:

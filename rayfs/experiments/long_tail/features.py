@@ -103,7 +103,9 @@ def labels_among(table: ImageTable, class_names: tuple[str, ...], split: str) ->
             f"'{unknown[0]}'); every class needs at least one"
         )
     position = {name: i for i, name in enumerate(class_names)}
-    return np.array([position[name] for name in table.class_names], dtype=np.int64)[table.labels]
+    positions: np.ndarray = np.array([position[name] for name in table.class_names], dtype=np.int64)
+    labels: np.ndarray = positions[table.labels]
+    return labels
 
 
 def open_model(config: LongTailEvalConfig, images: LongTailImages, given: str | None, cache_dir: Path) -> LongTailModel:

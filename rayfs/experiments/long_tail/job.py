@@ -32,7 +32,7 @@ from rayfs.long_tail.search_space import TransferSpace, continual_setting, disti
 from rayfs.long_tail.settings import TUNED, Classifier, paper_classifiers, unseen_classifiers
 from rayfs.long_tail.transfer import refuse_impossible
 from rayfs.reports.long_tail.report import build_page
-from rayfs.reports.long_tail.tables import table_files, text_table
+from rayfs.reports.long_tail.tables import long_tail_files, long_tail_text
 from rayfs.runs.class_rows import CLASSES, ClassRow, class_rows, summary_of
 from rayfs.runs.identity import CosineNetwork, LongTailIdentity
 from rayfs.runs.long_tail_results import CheckpointResult, LongTailResults, TunedEnsemble
@@ -198,13 +198,13 @@ def report(
         n_resamples=config.resamples, seed=config.seed,
     )  # fmt: skip
     summary = summarise_long_tail(results)
-    print("\n" + text_table(summary), end="", flush=True)
+    print("\n" + long_tail_text(summary), end="", flush=True)
     if run is None:
         return
     base = images.tables["base"]
     pictures = np.array(base.images[base.offsets[:-1]])
     run.replace(class_rows(results))
-    for name, content in {REPORT: build_page(results, summary, command, pictures), **table_files(summary)}.items():
+    for name, content in {REPORT: build_page(results, summary, command, pictures), **long_tail_files(summary)}.items():
         run.write_file(name, content)
     run.write_summary(summary_of(identity(config, images, models), summary, session_information(command)))
     print(f"{CLASSES.file}, table.csv, table.md, summary.json, {REPORT}: {run.location}")

@@ -6,7 +6,7 @@ from typing import Literal
 
 from rayfs.errors import InputError
 from rayfs.methods.recipe import RecipeName
-from rayfs.reports.published.label_halluc import BENCHMARKS, published_table
+from rayfs.reports.published.registry import published_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,8 @@ class PaperTableConfig:
     def columns_of_table(self) -> tuple[int, ...]:
         """The numbers of shots that the table has; those of another benchmark where it has none of this one."""
         table = published_table(self.table)
-        return next(filter(None, map(table.shots, (self.benchmark, *BENCHMARKS, "mini-imagenet"))))
+        columns = next(filter(None, map(table.columns, (self.benchmark, *table.benchmarks))))
+        return tuple(column for column in columns if isinstance(column, int))
 
     @property
     def columns(self) -> tuple[int, ...]:

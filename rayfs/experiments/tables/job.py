@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rayfs.backbones.packaged import FOLDER
 from rayfs.datasets.image_table import cache_folder
@@ -17,11 +16,12 @@ from rayfs.experiments.tables.flags import PaperTableConfig
 from rayfs.flags.command_line import EXIT_FAILED, EXIT_OK
 from rayfs.reports.episodes.build import write_report
 from rayfs.reports.paper_table import Ours, paper_cells
-from rayfs.reports.published.label_halluc import FROZEN, PublishedRow, PublishedTable, published_table
-from rayfs.reports.result_cells import ResultCells
-from rayfs.reports.table_exports import latex_table, markdown_table
-from rayfs.reports.text_table import aligned
+from rayfs.reports.published.registry import published_table
+from rayfs.reports.published.table import PublishedRow, PublishedTable
+from rayfs.reports.result_table import ResultTable
+from rayfs.reports.table_exports import latex_table, markdown_table, text_table
 from rayfs.runs.storage import Storage, location_below
+from rayfs.statistics.episodes_summary import EpisodesSummary
 
 SUFFIXES = (".safetensors", ".pth")
 
@@ -45,7 +45,7 @@ def run_paper_table(config: PaperTableConfig, command: list[str]) -> int:
     refuse_lost_outputs({"--out": config.out})
     cache_dir, table = cache_folder(), published_table(config.table)
     parts = prepare_parts(config, table, cache_dir)
-    summaries: dict[tuple[str, int], dict[str, Any]] = {}
+    summaries: dict[tuple[str, int], EpisodesSummary] = {}
     n_failed = 0
     execution = Execution(
         workers=config.workers, cpus_per_worker=config.cpus_per_worker, gpus_per_worker=config.gpus_per_worker
@@ -124,10 +124,11 @@ def eval_config(
 ) -> EvalConfig:
     """Return what the main job would be told for one embedding and number of shots."""
     methods = [row.method for row in table.rows if row.method and embedding_of(config, row) == embedding]
-    finetunes = any(method != FROZEN for method in methods)
+    baseline = [table.baseline] if table.baseline else []
+    finetunes = any(method not in baseline for method in methods)
     return EvalConfig(
         benchmark=config.benchmark, data=config.data, split=config.split, n_way=table.n_way, n_shot=n_shot,
-        episodes=config.episodes, seed=config.seed, methods=tuple(dict.fromkeys([FROZEN, *methods])),
+        episodes=config.episodes, seed=config.seed, methods=tuple(dict.fromkeys([*baseline, *methods])),
         recipe=config.recipe, backbone=config.backbone, checkpoint=checkpoint, workers=config.workers,
         steps=config.steps if finetunes else None, head_init=config.head_init if finetunes else None,
         batch_norm=config.batch_norm if finetunes else None, precision=config.precision if finetunes else None,
@@ -136,7 +137,7 @@ def eval_config(
 
 
 def write_column(
-    config: PaperTableConfig, table: PublishedTable, n_shot: int, summaries: Mapping[tuple[str, int], dict[str, Any]]
+    config: PaperTableConfig, table: PublishedTable, n_shot: int, summaries: Mapping[tuple[str, int], EpisodesSummary]
 ) -> None:
     """Print one column of the table, and write it as text, Markdown and LaTeX below --out."""
     ours, absent = {}, {}
@@ -148,11 +149,11 @@ def write_column(
         if summary is None:
             absent[row.label] = f"no {checkpoint_name(config, embedding)}"
         else:
-            ours[row.label] = Ours(figures=summary["methods"][row.method], embedding=embedding)
+            ours[row.label] = Ours(figures=summary.figures.methods[row.method], embedding=embedding)
     cells = paper_cells(table, ours, absent, benchmark=config.benchmark, n_shot=n_shot, backbone=config.backbone)
-    cells.notes.extend(own_notes(config, table))
+    cells = cells.noted(*own_notes(config, table))
     title = f"Table {config.table}: {table.title}; {config.benchmark}, {table.n_way}-way {n_shot}-shot"
-    text = f"{title}\n\n{aligned([cells.heading, *cells.lines])}\n" + "\n".join(cells.notes) + "\n"
+    text = f"{title}\n\n{text_table(cells)}"
     print(f"\n{text}", end="")
     write_files(config, n_shot, title, text, cells)
 
@@ -173,7 +174,7 @@ def own_notes(config: PaperTableConfig, table: PublishedTable) -> list[str]:
     return notes
 
 
-def write_files(config: PaperTableConfig, n_shot: int, title: str, text: str, cells: ResultCells) -> None:
+def write_files(config: PaperTableConfig, n_shot: int, title: str, text: str, cells: ResultTable) -> None:
     """Write the table beside its runs."""
     storage = Storage.at(config.out)
     name = f"table_{config.table}_{config.benchmark}_{n_shot}shot"

@@ -1,17 +1,19 @@
 """A comparison as a figure: the accuracies as pairs, and the histogram of their differences, one row for each pair."""
 
-import io
 import math
 from collections import Counter
 from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
+from rayfs.reports.figure_style import MUTED, SERIES, draw_file
+from rayfs.reports.printable import short
 from rayfs.reports.text_table import plus_minus
 from rayfs.statistics.comparison import Comparison
 
-PAIR_COLOUR, MEAN_COLOUR, LINE_COLOUR = "#4477aa", "#cc6677", "#888888"
-"""Distinguishable by people who are colour-blind (Paul Tol's palette)."""
+PAIR_COLOUR, MEAN_COLOUR = SERIES[:2]
+NAME_CHARACTERS, NAME_END = 38, 25
+"""Of a run along an axis: most characters, and how many of them from its end, which tells runs apart."""
 
 LARGEST_AREA, SMALLEST_AREA = 80.0, 6.0
 """Of a point, in square typographic points; between them, area is proportional to the number of episodes."""
@@ -21,20 +23,16 @@ MOST_BINS = 41
 
 
 def draw_comparisons(comparisons: Sequence[Comparison]) -> bytes:
-    """Return the SVG."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure  # no pyplot: it keeps global state and wants a display
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    """Return the SVG file."""
 
-    with rc_context({"svg.hashsalt": "rayfs", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(9, 3.9 * len(comparisons)), layout=ConstrainedLayoutEngine(hspace=0.08, wspace=0.04))
+    def draw(figure: Any) -> None:
+        figure.get_layout_engine().set(hspace=0.08, wspace=0.04)
         grid = figure.subplots(len(comparisons), 2, squeeze=False, width_ratios=[1, 1.25])
         for (pairs, differences), comparison in zip(grid, comparisons, strict=True):
             _draw_pairs(pairs, comparison)
             _draw_differences(differences, comparison)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+
+    return draw_file(draw, width_in=9, height_in=3.9 * len(comparisons))
 
 
 def _draw_pairs(axes: Any, comparison: Comparison) -> None:
@@ -44,18 +42,18 @@ def _draw_pairs(axes: Any, comparison: Comparison) -> None:
     low, high = min(map(min, points)), max(map(max, points))
     margin = max(2.0, 0.06 * (high - low))
     limits = (low - margin, high + margin)
-    axes.plot(limits, limits, color=LINE_COLOUR, linewidth=0.8, zorder=1)
+    axes.plot(limits, limits, color=MUTED, linewidth=0.8, zorder=1)
     axes.scatter(
         [a for a, _ in points], [b for _, b in points], s=[_area(n, most) for n in points.values()],
         color=PAIR_COLOUR, alpha=0.55, linewidths=0, zorder=2,
     )  # fmt: skip
     for x, y, text in ((0.03, 0.97, "B better"), (0.97, 0.03, "A better")):
         side = {"ha": "left", "va": "top"} if x < y else {"ha": "right", "va": "bottom"}
-        axes.text(x, y, text, transform=axes.transAxes, color=LINE_COLOUR, **side)
+        axes.text(x, y, text, transform=axes.transAxes, color=MUTED, **side)
     axes.set(xlim=limits, ylim=limits, aspect="equal")
-    axes.set_xlabel(f"A: {_short(pairing.name_a)}, accuracy %")
-    axes.set_ylabel(f"B: {_short(pairing.name_b)}, accuracy %")
-    axes.set_title(f"{len(pairing.episodes)} episodes{_correlation(comparison)}{_legend(most)}", fontsize=9)
+    axes.set_xlabel(f"A: {short(pairing.name_a, NAME_CHARACTERS, n_last=NAME_END)}, accuracy %")
+    axes.set_ylabel(f"B: {short(pairing.name_b, NAME_CHARACTERS, n_last=NAME_END)}, accuracy %")
+    axes.set_title(f"{len(pairing.episodes)} episodes{_correlation(comparison)}{_legend(most)}")
 
 
 def _draw_differences(axes: Any, comparison: Comparison) -> None:
@@ -63,14 +61,14 @@ def _draw_differences(axes: Any, comparison: Comparison) -> None:
     values = [pairing.a[episode] - pairing.b[episode] for episode in pairing.episodes]
     mean, half = difference.interval.mean, difference.interval.half_width
     axes.hist(values, bins=histogram_edges(values), color=PAIR_COLOUR, alpha=0.55)
-    axes.axvline(0, color=LINE_COLOUR, linewidth=0.8)
+    axes.axvline(0, color=MUTED, linewidth=0.8)
     if half is not None:
         axes.axvspan(mean - half, mean + half, color=MEAN_COLOUR, alpha=0.25, linewidth=0)
     axes.axvline(mean, color=MEAN_COLOUR, linewidth=1.4)
     axes.set_xlabel("A − B, percentage points, with mean and paired 95% CI")
     axes.set_ylabel("episodes")
     counts = f"{difference.win}/{difference.tie}/{difference.loss}"
-    axes.set_title(f"{comparison.name}: {plus_minus(mean, half, sign='+')}, win/tie/loss of A {counts}", fontsize=9)
+    axes.set_title(f"{comparison.name}: {plus_minus(mean, half, sign='+')}, win/tie/loss of A {counts}")
 
 
 def histogram_edges(values: Sequence[float]) -> list[float]:
@@ -104,7 +102,3 @@ def _correlation(comparison: Comparison) -> str:
 
 def _legend(most: int) -> str:
     return f", largest point {most} episodes" if most > 1 else ""
-
-
-def _short(name: str, most: int = 38) -> str:
-    return name if len(name) <= most else f"{name[: most // 3]}…{name[-(most - most // 3 - 1) :]}"

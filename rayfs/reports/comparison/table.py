@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rayfs.reports.text_table import NONE, aligned, plus_minus
+from rayfs.reports.text_table import NONE, aligned, plus_minus, probability
 from rayfs.statistics.comparison import Comparison, Figures, UnpairedComparison
 
 UNPAIRED = (
@@ -42,7 +42,7 @@ def unpaired_text(comparisons: Sequence[UnpairedComparison]) -> str:
             plus_minus(comparison.a.mean, comparison.a.half_width),
             plus_minus(comparison.b.mean, comparison.b.half_width),
             plus_minus(comparison.difference.mean, comparison.difference.half_width, sign="+"),
-            _probability(comparison.difference.p),
+            probability(comparison.difference.p),
         ]
         for comparison in comparisons
     ]
@@ -78,8 +78,8 @@ def _tests_table(comparisons: Sequence[Comparison], target_pt: float) -> str:
     lines = [
         [
             comparison.name,
-            _probability(comparison.figures.difference.p_sign),
-            _probability(comparison.figures.difference.p_wilcoxon),
+            probability(comparison.figures.difference.p_sign),
+            probability(comparison.figures.difference.p_wilcoxon),
             NONE if comparison.figures.correlation is None else f"{comparison.figures.correlation:.3f}",
             NONE if comparison.episodes_for_target is None else f"{comparison.episodes_for_target:,}",
         ]
@@ -104,7 +104,3 @@ def _notes(comparison: Comparison) -> list[str]:
             f"{name}: the images of {comparison.without_row_ids} episodes are not known; the disjoint leave them out."
         )
     return notes
-
-
-def _probability(p: float | None) -> str:
-    return NONE if p is None else "<0.0001" if p < 0.0001 else f"{p:.4f}"

@@ -28,7 +28,8 @@ class ClassCounts:
     @property
     def n_queries(self) -> np.ndarray:
         """Query images of each class, (C,) int64."""
-        return self.confusion.sum(axis=1)
+        n: np.ndarray = self.confusion.sum(axis=1)
+        return n
 
     @property
     def accuracy(self) -> np.ndarray:
@@ -38,7 +39,8 @@ class ClassCounts:
     @property
     def rates(self) -> np.ndarray:
         """The confusion matrix with rows that sum to 1 (to 0 for a class without query images), (C, C) float64."""
-        return self.confusion / np.maximum(self.n_queries, 1)[:, None]
+        rates: np.ndarray = self.confusion / np.maximum(self.n_queries, 1)[:, None]
+        return rates
 
 
 def largest_mistake(counts: ClassCounts) -> float:

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from rayfs.reports.episodes.class_accuracy import ClassCounts, largest_mistake
-from rayfs.reports.figure_style import GRID, INK, MUTED, SERIES, WIDTH_IN, draw_svg, short
+from rayfs.reports.figure_style import GRID, INK, MUTED, SERIES, WIDTH_IN, draw_svg
+from rayfs.reports.printable import short
 
 MAX_CLASSES, N_HARDEST, N_EASIEST = 40, 20, 10
 """More than MAX_CLASSES classes are too many to name in one figure: then the hardest and the easiest are shown."""
@@ -26,7 +28,7 @@ def class_order(counts: ClassCounts) -> list[int]:
     return sorted(range(len(counts.names)), key=lambda c: (accuracy[c], c))
 
 
-def draw_class_accuracy(counts: Mapping[str, ClassCounts], main: str, colours: Mapping[str, str]) -> str:
+def draw_class_accuracy(counts: Mapping[str, ClassCounts], main: str, colours: Mapping[str, str]) -> Markup:
     """Draw every method's accuracy of each class; classes sorted by the accuracy of the method `main`."""
     order = class_order(counts[main])
     names = {int(counts[main].class_ids[c]): counts[main].names[c] for c in order}
@@ -58,7 +60,7 @@ def draw_class_accuracy(counts: Mapping[str, ClassCounts], main: str, colours: M
     return draw_svg(draw, "Accuracy of each class", height_in=0.9 + 0.165 * len(ids) + 0.09 * len(counts))
 
 
-def draw_confusion(counts: ClassCounts, method: str) -> str:
+def draw_confusion(counts: ClassCounts, method: str) -> Markup:
     """Draw the confusion matrix, each row divided by its images; the depth of colour is the square root of the share.
 
     Right answers (the diagonal) and mistakes have different colours; the most frequent mistake has the full depth.

@@ -3,7 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rayfs.reports.figure_style import GRID, INK, MUTED, draw_svg, logarithmic_x, short
+from markupsafe import Markup
+
+from rayfs.reports.figure_style import GRID, INK, MUTED, draw_svg, logarithmic_x
+from rayfs.reports.printable import short
+from rayfs.statistics.summary import RunSummary
 
 MARKERS = "osD^vPX<>"
 """So that colour is not all that tells methods apart."""
@@ -12,7 +16,7 @@ MIN_METHODS = 3
 """Fewer points are no curve: the result table says the same."""
 
 
-def draw_cost(summary: Mapping[str, Any], colours: Mapping[str, str]) -> str:
+def draw_cost(summary: RunSummary, colours: Mapping[str, str]) -> Markup:
     """Draw the paired gain (or, without a baseline, the accuracy) of each method against its seconds per episode.
 
     Variants of one method are joined by a line in the order of their cost. Empty where there are too few methods.
@@ -22,9 +26,9 @@ def draw_cost(summary: Mapping[str, Any], colours: Mapping[str, str]) -> str:
     """
     points = cost_points(summary)
     if len(points) < MIN_METHODS:
-        return ""
-    gains = summary["baseline"] is not None
-    what = f"gain over {summary['baseline']}, points" if gains else "accuracy, %"
+        return Markup()
+    gains = summary.baseline is not None
+    what = f"gain over {summary.baseline}, points" if gains else "accuracy, %"
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
@@ -47,15 +51,15 @@ def draw_cost(summary: Mapping[str, Any], colours: Mapping[str, str]) -> str:
     return draw_svg(draw, f"{what} against seconds per episode", height_in=2.9 + 0.19 * len(points))
 
 
-def cost_points(summary: Mapping[str, Any]) -> list[tuple[str, float, float, float]]:
+def cost_points(summary: RunSummary) -> list[tuple[str, float, float, float]]:
     """Return (method, seconds, gain or accuracy, half-width of its interval) of each method that has all of them."""
-    value, half_width = ("gain", "gain_ci95") if summary["baseline"] is not None else ("accuracy", "ci95")
-    return [
-        (name, figures["seconds_per_episode"], figures[value], figures[half_width])
-        for name, figures in summary["methods"].items()
-        if None not in (figures["seconds_per_episode"], figures[value], figures[half_width])
-        and figures["seconds_per_episode"] > 0
-    ]
+    value, half_width = ("gain", "gain_ci95") if summary.baseline is not None else ("accuracy", "ci95")
+    points = []
+    for name, figures in summary.methods.items():
+        seconds, y, interval = figures.seconds_per_episode, getattr(figures, value), getattr(figures, half_width)
+        if seconds and y is not None and interval is not None:
+            points.append((name, seconds, y, interval))
+    return points
 
 
 def families(points: Sequence[tuple[str, float, float, float]]) -> list[list[tuple[str, float, float, float]]]:

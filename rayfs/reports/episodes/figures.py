@@ -7,8 +7,10 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
-from rayfs.reports.figure_style import GRID, INK, MUTED, draw_svg, logarithmic_x, short
+from rayfs.reports.figure_style import GRID, INK, MUTED, draw_svg, logarithmic_x
+from rayfs.reports.printable import short
 from rayfs.runs.rows import Row
 from rayfs.statistics.running_mean import RunningMean
 from rayfs.statistics.summary import observations
@@ -31,7 +33,7 @@ def accuracy_step_pt(rows: Sequence[Row]) -> float:
     return 100 / max((len(row.labels) for row in rows), default=0) if any(row.labels for row in rows) else 1.0
 
 
-def draw_histograms(values: Observations, colours: Colours, step_pt: float) -> str:
+def draw_histograms(values: Observations, colours: Colours, step_pt: float) -> Markup:
     """Draw how often each accuracy came out, one method below another, each with its mean.
 
     Bars hold whole steps of `step_pt`, so that none is taller only because more accuracies fall into it.
@@ -63,7 +65,7 @@ def draw_histograms(values: Observations, colours: Colours, step_pt: float) -> s
     return draw_svg(draw, "Histogram of the accuracies of each method", height_in=height_in)
 
 
-def draw_pairs(method: str, values: Observations, baseline: str, colour: str) -> str:
+def draw_pairs(method: str, values: Observations, baseline: str, colour: str) -> Markup:
     """Draw each episode's accuracy against the baseline's; a point's area is the number of episodes there."""
     both = [episode for episode in values[method] if episode in values[baseline]]
     pairs = [(values[baseline][episode], values[method][episode]) for episode in both]
@@ -117,7 +119,7 @@ def _centre(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return round(float(x), 6), round(float(y), 6)
 
 
-def draw_running(values: Observations, colours: Colours, *, gains_over: str | None = None) -> str:
+def draw_running(values: Observations, colours: Colours, *, gains_over: str | None = None) -> Markup:
     """Draw the mean of the first n episodes with its 95% interval, of accuracies or of gains over a baseline.
 
     Empty where no method has two episodes.
@@ -126,7 +128,7 @@ def draw_running(values: Observations, colours: Colours, *, gains_over: str | No
     shown = {method: _running(method, values, gains_over) for method in values if method != gains_over}
     shown = {method: curve for method, curve in shown.items() if curve}
     if not shown:
-        return ""
+        return Markup()
     band = 0.18 if len(shown) <= 2 else 0.08
 
     def draw(figure: Any) -> None:
@@ -149,7 +151,7 @@ def draw_running(values: Observations, colours: Colours, *, gains_over: str | No
     return draw_svg(draw, f"Running mean of the {what} with its 95% interval", height_in=3.1)
 
 
-def draw_seconds(rows: Sequence[Row], colours: Colours) -> str:
+def draw_seconds(rows: Sequence[Row], colours: Colours) -> Markup:
     """Draw the seconds an episode took: middle half as a box, 5% to 95% as a line, the median and the mean in it."""
     of = {
         method: np.array([row.seconds for row in rows if row.status == "ok" and row.method == method])

@@ -10,9 +10,9 @@ import numpy as np
 from rayfs.datasets.episode_file import EpisodeManifest
 from rayfs.datasets.episodes import Episode
 from rayfs.errors import InputError
+from rayfs.reports.document import Block, Gallery, Note, Picture, Strip
 from rayfs.reports.episodes.chosen_episodes import ChosenEpisode
 from rayfs.reports.sprites import strip
-from rayfs.reports.table_exports import breakable_html, escape_html, printable
 from rayfs.runs.rows import Row
 
 if TYPE_CHECKING:
@@ -55,17 +55,17 @@ def open_pictures(manifest: Mapping[str, Any], cache_dir: Path, *, wants_base: b
     return Pictures(novel=tables.get("novel"), base=tables.get("base"), missing=missing)
 
 
-def episode_pictures(chosen: ChosenEpisode, pictures: Pictures, manifest: EpisodeManifest) -> str:
-    """Return the HTML of one episode, class by class; empty where its images or row ids are not at hand."""
+def episode_pictures(chosen: ChosenEpisode, pictures: Pictures, manifest: EpisodeManifest) -> list[Block]:
+    """Return the images of one episode, class by class; none where its images or row ids are not at hand."""
     episode = next((e for e in manifest.episodes if e.hash == chosen.row.episode_hash), None)
     if episode is None or pictures.novel is None or not _holds(pictures.novel, episode):
-        return ""
-    names = [printable(pictures.novel.class_names[c]) for c in episode.class_ids]
+        return []
+    names = [pictures.novel.class_names[c] for c in episode.class_ids]
     shown = min(len(names), MAX_CLASSES)
-    blocks = [_class_block(label, names, episode, chosen, pictures) for label in range(shown)]
+    blocks: list[Block] = [_of_class(label, names, episode, chosen, pictures) for label in range(shown)]
     if shown < len(names):
-        blocks.append(f"<p class='muted'>{len(names) - shown} more classes of this episode are not shown.</p>")
-    return "\n".join(blocks)
+        blocks.append(Note(f"{len(names) - shown} more classes of this episode are not shown.", "muted"))
+    return blocks
 
 
 def _holds(table: "ImageTable", episode: Episode) -> bool:
@@ -73,76 +73,65 @@ def _holds(table: "ImageTable", episode: Episode) -> bool:
     return bool(rows < len(table) and episode.class_ids.max() < len(table.class_names))
 
 
-def _class_block(
+def _of_class(
     label: int, names: Sequence[str], episode: Episode, chosen: ChosenEpisode, pictures: Pictures
-) -> str:  # fmt: skip
+) -> Gallery:  # fmt: skip
     assert pictures.novel is not None
     support = episode.support_rows[label][:MAX_SUPPORT]
-    n = len(support)
-    images = strip(pictures.novel.images[support], [""] * n, [f"support image of {names[label]}"] * n)
-    parts = [
-        _figure(_counted("support", n, episode.support_rows.shape[1]), images),
-        _queries(label, names, episode, chosen, pictures.novel),
-    ]  # fmt: skip
+    shown = [Picture(description=f"support image of {names[label]}")] * len(support)
+    caption = _counted("support", len(support), episode.support_rows.shape[1])
+    strips = [strip(pictures.novel.images[support], shown, caption=caption)]
+    strips += _queries(label, names, episode, chosen, pictures.novel)
     if pictures.base is not None and chosen.row.top_base_rows:
-        parts.append(_base_images(label, names, chosen.row, pictures.base))
-    number = f'<b class="label">{label + 1}</b>'
-    return f'<div class="class"><h4>{number}{escape_html(names[label])}</h4>{"".join(parts)}</div>'
+        strips += _base_images(label, names, chosen.row, pictures.base)
+    return Gallery(names[label], strips, label=str(label + 1))
 
 
-def _queries(label: int, names: Sequence[str], episode: Episode, chosen: ChosenEpisode, table: "ImageTable") -> str:
+def _queries(
+    label: int, names: Sequence[str], episode: Episode, chosen: ChosenEpisode, table: "ImageTable"
+) -> list[Strip]:
     places = [i for i, true in enumerate(chosen.row.labels) if true == label]
     rows = episode.query_rows[label]
     n = min(len(rows), len(places), MAX_QUERIES)
-    captions, descriptions, classes = [], [], []
-    for place in places[:n]:
-        answers = {chosen.row.method: chosen.row.predictions[place]}
-        if chosen.baseline_row is not None and len(chosen.baseline_row.predictions) > place:
-            answers[chosen.baseline_row.method] = chosen.baseline_row.predictions[place]
-        captions.append("".join(_mark(answer, label) for answer in answers.values()))
-        descriptions.append(
-            f"query image of {names[label]}; "
-            + "; ".join(
-                f"{method}: {'right' if answer == label else f'wrong, taken for {answer + 1} {names[answer]}'}"
-                for method, answer in answers.items()
-            )
-        )
-        classes.append("right" if answers[chosen.row.method] == label else "wrong")
     if n == 0:
-        return ""
-    images = strip(table.images[rows[:n]], captions, descriptions, classes)
-    return _figure(_counted("queries", n, len(rows)), images)
+        return []
+    shown = [_query(label, place, names, chosen) for place in places[:n]]
+    return [strip(table.images[rows[:n]], shown, caption=_counted("queries", n, len(rows)))]
 
 
-def _mark(answer: int, label: int) -> str:
-    return '<em class="yes">✓</em>' if answer == label else f'<em class="no">✗&thinsp;{answer + 1}</em>'
+def _query(label: int, place: int, names: Sequence[str], chosen: ChosenEpisode) -> Picture:
+    """Return the query image at a place of the episode with the answers of the method and of the baseline."""
+    answers = {chosen.row.method: chosen.row.predictions[place]}
+    if chosen.baseline_row is not None and len(chosen.baseline_row.predictions) > place:
+        answers[chosen.baseline_row.method] = chosen.baseline_row.predictions[place]
+    said = (
+        f"{method}: {'right' if answer == label else f'wrong, taken for {answer + 1} {names[answer]}'}"
+        for method, answer in answers.items()
+    )
+    return Picture(
+        description="; ".join([f"query image of {names[label]}", *said]),
+        state="right" if answers[chosen.row.method] == label else "wrong",
+        answers=["" if answer == label else str(answer + 1) for answer in answers.values()],
+    )
 
 
-def _base_images(label: int, names: Sequence[str], row: Row, base: "ImageTable") -> str:
+def _base_images(label: int, names: Sequence[str], row: Row, base: "ImageTable") -> list[Strip]:
     per_class = len(row.top_base_rows) // len(names)
     start = label * per_class
     n = min(per_class, MAX_BASE)
     rows = np.array(row.top_base_rows[start : start + n])
     if n == 0 or rows.min() < 0 or rows.max() >= len(base):
-        return ""
-    owners = np.searchsorted(base.offsets, rows, side="right") - 1
-    owner_names = [printable(base.class_names[c]) for c in owners]
-    probabilities = row.top_base_probabilities[start : start + n]
-    captions = [
-        f'<em class="p">{p:.2f}</em><em class="name">{breakable_html(name)}</em>'
-        for p, name in zip(probabilities, owner_names, strict=True)
+        return []
+    owners = [base.class_names[c] for c in np.searchsorted(base.offsets, rows, side="right") - 1]
+    shown = [
+        Picture(
+            description=f"base image of {owner}: {names[label]} with probability {p:.3f}", value=f"{p:.2f}", name=owner
+        )
+        for p, owner in zip(row.top_base_probabilities[start : start + n], owners, strict=True)
     ]
-    descriptions = [
-        f"base image of {name}: {names[label]} with probability {p:.3f}"
-        for p, name in zip(probabilities, owner_names, strict=True)
-    ]
-    heading = "base images surest to be this class, with the probability"
-    return _figure(heading, strip(base.images[rows], captions, descriptions), style="base")
+    caption = "base images surest to be this class, with the probability"
+    return [strip(base.images[rows], shown, caption=caption, large=True)]
 
 
 def _counted(what: str, shown: int, there: int) -> str:
     return what if shown == there else f"{what} ({shown} of {there})"
-
-
-def _figure(heading: str, content: str, style: str = "") -> str:
-    return f'<figure class="images {style}"><figcaption>{heading}</figcaption>{content}</figure>'

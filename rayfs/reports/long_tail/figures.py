@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from rayfs.long_tail.accuracy import class_scores
 from rayfs.long_tail.settings import COSINE
-from rayfs.reports.figure_style import BASELINE, GRID, INK, MUTED, SERIES, draw_svg, logarithmic_x, short
+from rayfs.reports.figure_style import BASELINE, GRID, INK, MUTED, SERIES, draw_svg, logarithmic_x
+from rayfs.reports.printable import short
 from rayfs.runs.long_tail_results import CheckpointResult, LongTailResults, TunedEnsemble
 
 GROUP_COLOURS = {"many": SERIES[0], "medium": SERIES[2], "few": SERIES[1]}
@@ -27,7 +29,7 @@ def class_accuracy(results: LongTailResults, checkpoint: CheckpointResult, name:
         )
 
 
-def draw_accuracy_by_count(results: LongTailResults, checkpoint: CheckpointResult, shown: Sequence[str]) -> str:
+def draw_accuracy_by_count(results: LongTailResults, checkpoint: CheckpointResult, shown: Sequence[str]) -> Markup:
     """Draw each class's accuracy against its training images, and a running mean over the classes by that number."""
     counts = results.counts_C
     order = np.argsort(counts, kind="stable")
@@ -69,7 +71,7 @@ def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
 
 def draw_plane(
     plane: np.ndarray, kinds: Sequence[str], groups: Mapping[str, np.ndarray], highlighted: Mapping[int, str]
-) -> str:
+) -> Markup:
     """Draw the projections of the centres of every class.
 
     Arguments:
@@ -103,7 +105,7 @@ def draw_plane(
     return draw_svg(draw, "Classifier weights, prototypes and composed classifiers on a plane", height_in=4.4)
 
 
-def draw_search(tuned: TunedEnsemble) -> str:
+def draw_search(tuned: TunedEnsemble) -> Markup:
     """Draw the objective of every setting against its τ, with the chosen and the paper's setting marked."""
     scored = tuned.scored
     values = np.array([s.value(tuned.objective) for s in scored])

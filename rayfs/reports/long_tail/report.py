@@ -1,6 +1,5 @@
 """The page of an evaluation of long-tailed recognition: one HTML file that refers to nothing outside."""
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,17 +9,18 @@ import torch
 
 from rayfs.backbones.heads import l2_normalize
 from rayfs.long_tail.centres import compose
-from rayfs.long_tail.groups import GROUPS
 from rayfs.long_tail.mismatches import mismatch_counts
 from rayfs.long_tail.settings import CONTINUAL, COSINE, ENSEMBLE, FEW, PROTOTYPES, TUNED, composed, continual
 from rayfs.long_tail.transfer import transfer_weights
 from rayfs.redaction import without_secrets
-from rayfs.reports import page
+from rayfs.reports.document import Block, Code, Figure, Gallery, Grid, Picture, Report, Section, Strip, Table
 from rayfs.reports.long_tail.figures import draw_accuracy_by_count, draw_plane, draw_search
 from rayfs.reports.long_tail.projection import project
-from rayfs.reports.long_tail.tables import published_lines, result_cells, with_interval
+from rayfs.reports.long_tail.tables import long_tail_table, published_table, with_interval
+from rayfs.reports.published import compositional
+from rayfs.reports.render import render
+from rayfs.reports.result_table import ResultTable
 from rayfs.reports.sprites import strip
-from rayfs.reports.table_exports import breakable_html, escape_html, html_table, printable
 from rayfs.runs.long_tail_results import CheckpointResult, LongTailResults
 
 N_SHOWN, N_NEIGHBOURS, N_HIGHLIGHTED = 8, 6, 6
@@ -37,27 +37,27 @@ def build_page(
         command: that made the results.
         images_CHWC: a training image of each class, uint8; None for a page without pictures.
     """
-    first = results.checkpoints[0]
-    title = f"{results.benchmark}, {results.backbone}, long tail"
-    best, _ = results.contrast
-    shown = [name for name in (COSINE, PROTOTYPES.name, best, TUNED) if name in first.answers]
-    by_count = page.plot(
-        draw_accuracy_by_count(results, first, shown), "Accuracy against training images",
-        "A point for each class, lines are running means over an eighth of the classes; borders of the groups in grey.",
-    )  # fmt: skip
-    sections = [
-        _head(title, results, command),
-        page.section("Result", _stacked(html_table(result_cells(summary))), _published(results)),
-        page.section("Classes", page.grid(by_count, _plane(results, first))),
-        _neighbours(results, first, images_CHWC),
-        _mismatches(results),
-        _search(results, summary),
-    ]
-    again = escape_html(without_secrets(shlex.join(command)))
-    return page.page(printable(title), sections, "", footer=f"Made by <code>{again}</code>")
+    first, again = results.checkpoints[0], without_secrets(shlex.join(command))
+    report = Report(
+        title=f"{results.benchmark}, {results.backbone}, long tail",
+        lead="Compositional knowledge transfer: classifiers made of a trained cosine head and class prototypes, "
+        "without training",
+        facts=_facts(results),
+        head=[Code(again)],
+        sections=[
+            _result(results, summary),
+            Section("Classes", [Grid([_by_count(results, first), _plane(results, first)])]),
+            _neighbours(results, first, images_CHWC),
+            _mismatches(results),
+            *_search(results, summary),
+        ],
+        footer="This page comes from the answers to the test images.",
+        command=again,
+    )
+    return render(report)
 
 
-def _head(title: str, results: LongTailResults, command: Sequence[str]) -> str:
+def _facts(results: LongTailResults) -> dict[str, str]:
     choice, counts = results.choice, results.counts_C
     facts = {
         "Training images": f"{counts.sum():,} of {len(counts):,} classes, {counts.max():,} to {counts.min():,} a class",
@@ -73,24 +73,13 @@ def _head(title: str, results: LongTailResults, command: Sequence[str]) -> str:
         facts["Not seen in training"] = (
             f"{len(unseen)} classes, of {unseen.max():,} to {unseen.min():,} training images"
         )
-    listed = "".join(f"<dt>{escape_html(name)}</dt><dd>{escape_html(value)}</dd>" for name, value in facts.items())
-    return (
-        f"<header><h1>{escape_html(title)}</h1>\n<p class=lead>Compositional knowledge transfer: classifiers made of a "
-        f'trained cosine head and class prototypes, without training</p>\n<dl class="facts">{listed}</dl>\n'
-        f"<pre>{escape_html(without_secrets(shlex.join(command)))}</pre></header>"
-    )
+    return facts
 
 
-def _stacked(table: str) -> str:
-    """Return a table whose intervals stand below their figures, so that a page is wide enough for it."""
-    return re.sub(r" (\[[^\]<]*\])</td>", r'<br><span class="interval">\1</span></td>', table)
-
-
-def _published(results: LongTailResults) -> str:
-    lines = published_lines(results.benchmark, not results.seen_C.all())
-    if not lines:
-        return ""
-    return "<h3>Published (Parisot et al., CVPR 2022)</h3>" + page.plain_table(["classifier", *GROUPS], lines)
+def _result(results: LongTailResults, summary: Mapping[str, Any]) -> Section:
+    published = published_table(results.benchmark, not results.seen_C.all())
+    beside = Section(f"Published ({compositional.PAPER.short})", [Table(published)])
+    return Section("Result", [Table(long_tail_table(summary)), beside])
 
 
 def _threshold(results: LongTailResults) -> int:
@@ -106,7 +95,16 @@ def _few(results: LongTailResults, n: int) -> list[int]:
     return [few[i] for i in np.unique(np.linspace(0, len(few) - 1, min(n, len(few))).round().astype(int))]
 
 
-def _plane(results: LongTailResults, checkpoint: CheckpointResult) -> str:
+def _by_count(results: LongTailResults, checkpoint: CheckpointResult) -> Figure:
+    best, _ = results.contrast
+    shown = [name for name in (COSINE, PROTOTYPES.name, best, TUNED) if name in checkpoint.answers]
+    caption = (
+        "A point for each class, lines are running means over an eighth of the classes; borders of the groups in grey."
+    )
+    return Figure(draw_accuracy_by_count(results, checkpoint, shown), "Accuracy against training images", caption)
+
+
+def _plane(results: LongTailResults, checkpoint: CheckpointResult) -> Figure:
     centres, whole = checkpoint.centres, bool(results.seen_C.all())
     member = (composed if whole else continual)(_threshold(results), results.choice.tau)
     made = compose(centres, [member], results.choice.attention, results.choice.own_neighbour)[member]
@@ -119,63 +117,68 @@ def _plane(results: LongTailResults, checkpoint: CheckpointResult) -> str:
     highlighted = {c: results.class_names[c] for c in _few(results, N_HIGHLIGHTED)}
     kinds = ("weights", "prototypes", member.name)
     drawn = draw_plane(flat.reshape(3, -1, 2), kinds, results.groups, highlighted)
-    return page.plot(
-        drawn, "Class centres on a plane",
-        f"{how} of the cosines. Lines join the {joined} of some few-shot classes.{without}",
-    )  # fmt: skip
+    caption = f"{how} of the cosines. Lines join the {joined} of some few-shot classes.{without}"
+    return Figure(drawn, "Class centres on a plane", caption)
 
 
-def _neighbours(results: LongTailResults, checkpoint: CheckpointResult, images_CHWC: np.ndarray | None) -> str:
+def _neighbours(results: LongTailResults, checkpoint: CheckpointResult, images_CHWC: np.ndarray | None) -> Section:
     choice, centres, k = results.choice, checkpoint.centres, _threshold(results)
     classes = _few(results, N_SHOWN)
     own = None if choice.own_neighbour else torch.tensor(classes)
     weights = transfer_weights(
         centres.queries(choice.attention)[classes], centres.keys(choice.attention), centres.asked_C, k, choice.tau, own
     )
-    blocks = []
-    for class_id, weights_C in zip(classes, weights, strict=True):
-        strongest = [int(j) for j in torch.argsort(weights_C, descending=True)[:N_NEIGHBOURS] if weights_C[j] > 0]
-        shown = [class_id, *strongest]
-        names = [printable(results.class_names[j]) for j in shown]
-        values = ["itself", *(f"{weights_C[j]:.3f}" for j in strongest)]
-        captions = [
-            f'<em class="p">{value}</em><em class="name">{breakable_html(name)}, {results.counts_C[j]:,}</em>'
+    prose = (
+        f"What few-shot classes learn from: the classes with more than {k} training images that weigh most in "
+        f"wᵏᵗ({k}) at τ {choice.tau:g}, with α (the weights of all neighbours sum to 1), name, number of training "
+        "images, and one of them."
+    )
+    blocks: list[Block] = [
+        _of_class(results, class_id, weights_C, images_CHWC)
+        for class_id, weights_C in zip(classes, weights, strict=True)
+    ]
+    return Section("Semantic neighbours", blocks, prose)
+
+
+def _of_class(
+    results: LongTailResults, class_id: int, weights_C: torch.Tensor, images_CHWC: np.ndarray | None
+) -> Gallery:  # fmt: skip
+    """Return a class beside the classes that weigh most in what is transferred to it."""
+    strongest = [int(j) for j in torch.argsort(weights_C, descending=True)[:N_NEIGHBOURS] if weights_C[j] > 0]
+    shown = [class_id, *strongest]
+    names = [results.class_names[j] for j in shown]
+    values = ["itself", *(f"{weights_C[j]:.3f}" for j in strongest)]
+    block: Strip | Table
+    if images_CHWC is None:
+        lines = list(zip(names, values, strict=True))
+        block = Table(ResultTable(heading=["class", "α"], lines=lines, n_texts=1))
+    else:
+        pictures = [
+            Picture(description=f"{name}: {value}", value=value, name=f"{name}, {results.counts_C[j]:,}")
             for j, name, value in zip(shown, names, values, strict=True)
         ]
-        described = [f"{name}: {value}" for name, value in zip(names, values, strict=True)]
-        if images_CHWC is None:
-            inside = page.plain_table(["class", "α"], list(zip(names, values, strict=True)))
-        else:
-            inside = strip(images_CHWC[shown], captions, described)
-        heading = f"{names[0]}, {results.counts_C[class_id]:,} training images"
-        blocks.append(
-            f'<div class="class"><h4>{escape_html(heading)}</h4><figure class="images base">{inside}</figure></div>'
-        )
-    text = (
-        f"What few-shot classes learn from: the classes with more than {k} training images that weigh most in "
-        f"w<sup>kt</sup>({k}) at τ {choice.tau:g}, with α (the weights of all neighbours sum to 1), name, number of "
-        "training images, and one of them."
-    )
-    return page.section("Semantic neighbours", *blocks, text=text)
+        block = strip(images_CHWC[shown], pictures, large=True)
+    return Gallery(f"{names[0]}, {results.counts_C[class_id]:,} training images", [block])
 
 
-def _mismatches(results: LongTailResults) -> str:
+def _mismatches(results: LongTailResults) -> Section:
     groups = results.seen_groups
     counted = [(c.name, mismatch_counts(c.mismatched_C, groups)) for c in results.checkpoints]
     lines = [(name, *(f"{counts[g]} of {int(groups[g].sum())}" for g in groups)) for name, counts in counted]
-    text = (
+    prose = (
         "Classes whose prototype is closer, by cosine, to the classifier weights of another class than to its own "
         "(table 8 of the paper counts all classes): the fewer, the better prototypes choose what is transferred."
     )
     if not results.seen_C.all():
-        text += " Classes that were not seen in training have no weights and are not counted."
-    return page.section("Prototypes that disagree", page.plain_table(["checkpoint", *groups], lines), text=text)
+        prose += " Classes that were not seen in training have no weights and are not counted."
+    table = ResultTable(heading=["checkpoint", *groups], lines=lines, n_texts=1)
+    return Section("Prototypes that disagree", [Table(table)], prose)
 
 
-def _search(results: LongTailResults, summary: Mapping[str, Any]) -> str:
+def _search(results: LongTailResults, summary: Mapping[str, Any]) -> list[Section]:
     tuned = results.checkpoints[0].tuned
     if tuned is None:
-        return ""
+        return []
     figures = summary["classifiers"]
     lines = [
         (name, scored.setting.describe(), f"{scored.value(tuned.objective):.2f}",
@@ -184,10 +187,11 @@ def _search(results: LongTailResults, summary: Mapping[str, Any]) -> str:
             ("chosen", tuned.best, TUNED), ("of --k and --tau", tuned.reference, ENSEMBLE),
         )
     ]  # fmt: skip
-    heading = ["setting", "", f"validation, {tuned.objective} %", "test, few %", "test, all %"]
-    text = (
+    columns = ["setting", "", f"validation, {tuned.objective} %", "test, few %", "test, all %"]
+    prose = (
         f"{len(tuned.scored):,} settings on {tuned.n_images:,} validation images in {tuned.seconds:.1f} s "
         f"({60 * len(tuned.scored) / max(tuned.seconds, 1e-9):,.0f} a minute); test images chose nothing."
     )
-    drawn = page.plot(draw_search(tuned), "Validation accuracy against τ", "A point for each setting.")
-    return page.section("Tuned on validation images", page.plain_table(heading, lines, n_texts=2), drawn, text=text)
+    table = Table(ResultTable(heading=columns, lines=lines, n_texts=2))
+    drawn = Figure(draw_search(tuned), "Validation accuracy against τ", "A point for each setting.")
+    return [Section("Tuned on validation images", [table, drawn], prose)]

@@ -1,22 +1,20 @@
 """The table of an evaluation of long-tailed recognition: for the terminal, Markdown and CSV."""
 
-import csv
-import io
 from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
 from rayfs.long_tail.groups import GROUPS
 from rayfs.long_tail.settings import COSINE
-from rayfs.reports.published.compositional import PUBLISHED, PUBLISHED_UNSEEN
-from rayfs.reports.result_cells import NONE, ResultCells
-from rayfs.reports.table_exports import markdown_table, printable
-from rayfs.reports.text_table import aligned
+from rayfs.reports.published import compositional
+from rayfs.reports.result_table import ResultTable, Unrounded
+from rayfs.reports.table_exports import csv_table, markdown_table, text_table
+from rayfs.reports.text_table import NONE
 from rayfs.statistics.long_tail_summary import order_of_groups
 
 
-def result_cells(summary: Mapping[str, Any]) -> ResultCells:
-    """Return the cells: accuracies of each group in percent, differences to the baseline in points."""
+def long_tail_table(summary: Mapping[str, Any]) -> ResultTable:
+    """Return the table: accuracies of each group in percent, differences to the baseline in points."""
     groups, baseline = order_of_groups(summary), summary["gain_of"]["baseline"]
     gained = [*(["unseen"] if "unseen" in groups else ["few"] if "few" in groups else []), "all"]
     heading = ["classifier", *(f"{group}\n%" for group in groups), *(f"{group}\nvs {baseline}" for group in gained)]
@@ -28,7 +26,18 @@ def result_cells(summary: Mapping[str, Any]) -> ResultCells:
         ]
         for name, figures in summary["classifiers"].items()
     ]  # fmt: skip
-    return ResultCells(heading=heading, lines=lines, notes=notes(summary))
+    return ResultTable(heading=heading, lines=lines, notes=tuple(notes(summary)), unrounded=_unrounded(summary))
+
+
+def _unrounded(summary: Mapping[str, Any]) -> Unrounded:
+    kinds = list(product(("accuracy", "gain"), summary["groups"], ("value", "low", "high")))
+    return Unrounded(
+        heading=("classifier", *("_".join(kind) for kind in kinds)),
+        lines=tuple(
+            (name, *(figures[kind][group][part] if figures[kind] else None for kind, group, part in kinds))
+            for name, figures in summary["classifiers"].items()
+        ),
+    )
 
 
 def notes(summary: Mapping[str, Any]) -> list[str]:
@@ -87,36 +96,32 @@ def with_interval(figure: Mapping[str, float | None], sign: str = "") -> str:
     return f"{figure['value']:{sign}.1f} [{figure['low']:{sign}.1f}, {figure['high']:{sign}.1f}]"
 
 
-def published_lines(benchmark: str, unseen: bool = False) -> list[list[str]]:
-    """Return (name and source, many, medium, few, all) of what the paper printed for this benchmark.
+def published_table(benchmark: str, unseen: bool = False) -> ResultTable:
+    """Return many, medium, few and all of what the paper printed for this benchmark; no lines where it has none.
 
     Arguments:
         unseen: of networks that were trained without the few-shot classes.
     """
+    tables = compositional.UNSEEN_TABLES if unseen else compositional.TABLES
     lines = []
-    for network in (PUBLISHED_UNSEEN if unseen else PUBLISHED).get(benchmark, ()):
-        for name, figures in network.lines():
-            cells = [NONE if (figure := figures[group]) is None else f"{figure:.1f}" for group in GROUPS]
-            lines.append([f"{name} ({network.source})", *cells])
-    return lines
+    for table in tables.values():
+        for row in table.rows if benchmark in table.benchmarks else ():
+            cells = (row.cells.get((benchmark, group)) for group in GROUPS)
+            figures = (NONE if cell is None else f"{cell.accuracy:.1f}" for cell in cells)
+            lines.append([f"{row.label} ({table.source})", *figures])
+    return ResultTable(heading=["classifier", *GROUPS], lines=lines, n_texts=1)
 
 
-def text_table(summary: Mapping[str, Any]) -> str:
+def long_tail_text(summary: Mapping[str, Any]) -> str:
     """Return the table for a terminal, with published figures below where the benchmark has some."""
-    cells = result_cells(summary)
-    text = "\n".join([aligned([cells.heading, *cells.lines]), *cells.notes]) + "\n"
-    if published := published_lines(summary["benchmark"], bool(summary["unseen"])):
-        text += "\npublished (Parisot et al., CVPR 2022)\n" + aligned([["classifier", *GROUPS], *published]) + "\n"
+    text = text_table(long_tail_table(summary))
+    published = published_table(summary["benchmark"], bool(summary["unseen"]))
+    if published.lines:
+        text += f"\npublished ({compositional.PAPER.short})\n{text_table(published)}"
     return text
 
 
-def table_files(summary: Mapping[str, Any]) -> dict[str, str]:
+def long_tail_files(summary: Mapping[str, Any]) -> dict[str, str]:
     """Return file name -> content of the table as CSV (not rounded) and Markdown."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    kinds = list(product(("accuracy", "gain"), summary["groups"], ("value", "low", "high")))
-    writer.writerow(["classifier", *("_".join(kind) for kind in kinds)])
-    for name, figures in summary["classifiers"].items():
-        values = [figures[kind][group][part] if figures[kind] else None for kind, group, part in kinds]
-        writer.writerow([printable(name), *("" if value is None else value for value in values)])
-    return {"table.csv": stream.getvalue(), "table.md": markdown_table(result_cells(summary))}
+    table = long_tail_table(summary)
+    return {"table.csv": csv_table(table), "table.md": markdown_table(table)}

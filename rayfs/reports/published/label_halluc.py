@@ -5,132 +5,101 @@ to 6, and the README of its released code (10- and 20-way). Accuracies and 95% h
 table says otherwise, ResNet-12 unless the row says otherwise. No torch here, so that a command line opens fast.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
 
-from rayfs.errors import InputError
+from rayfs.methods.registry import BASELINE as FROZEN
+from rayfs.reports.published.table import Cell, Column, Paper, PublishedRow, PublishedTable
+
+PAPER = Paper(
+    key="label-halluc",
+    reference='Yiren Jian, Lorenzo Torresani. "Label Hallucination for Few-Shot Classification", AAAI 2022',
+    short="Jian and Torresani, AAAI 2022",
+)
+OURS = "label-halluc"
 
 DISTINCT = (
     "The published runs that come with logs evaluate every episode twice (two loader workers share one generator "
     "state): their 600 episodes are 300 distinct ones, and honest intervals about 1.4 times as wide."
 )
 
-FROZEN, OURS = "logistic-regression", "label-halluc"
+Cells = dict[tuple[str, Column], Cell]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One published accuracy."""
-
-    accuracy: float
-    ci95: float | None = None
-    """Half-width as printed, None where none is."""
+def _table(name: str, title: str, *rows: PublishedRow, n_way: int = 5) -> PublishedTable:
+    return PublishedTable(
+        paper=PAPER, name=name, title=title, backbone="ResNet-12", runs_as="resnet12", baseline=FROZEN,
+        baseline_label="LR", widening=math.sqrt(2), widening_note=DISTINCT, n_way=n_way, rows=rows,
+    )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class PublishedRow:
-    """One row of a table."""
-
-    label: str
-    embedding: str | None = None
-    """What the backbone was trained by, as `--embedding` names it; None: published only, no method of ours."""
-    method: str | None = None
-    """Method or variant, as `--methods` takes it."""
-    cells: Mapping[tuple[str, int], Cell] = field(default_factory=dict)
-    """(benchmark, n_shot) -> figure."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishedTable:
-    """One table of the paper."""
-
-    title: str
-    n_way: int = 5
-    rows: tuple[PublishedRow, ...]
-
-    def shots(self, benchmark: str) -> tuple[int, ...]:
-        """Return the numbers of shots that the table has for a benchmark."""
-        return tuple(sorted({shot for row in self.rows for name, shot in row.cells if name == benchmark}))
-
-
-def _cells(benchmark: str, *figures: tuple[int, float] | tuple[int, float, float]) -> dict[tuple[str, int], Cell]:
-    return {(benchmark, figure[0]): Cell(accuracy=figure[1], ci95=(*figure, None)[2]) for figure in figures}
-
-
-def _row(label: str, embedding: str | None, method: str | None, *parts: dict[tuple[str, int], Cell]) -> PublishedRow:
+def _row(label: str, embedding: str | None, method: str | None, *parts: Cells) -> PublishedRow:
     cells = {key: cell for part in parts for key, cell in part.items()}
     return PublishedRow(label=label, embedding=embedding, method=method, cells=cells)
 
 
-def _two(fs1: float, fs5: float, fc1: float, fc5: float) -> tuple[dict, dict]:
+def _cells(benchmark: str, *figures: tuple[int, float] | tuple[int, float, float]) -> Cells:
+    return {(benchmark, figure[0]): Cell(accuracy=figure[1], ci95=(*figure, None)[2]) for figure in figures}
+
+
+def _two(fs1: float, fs5: float, fc1: float, fc5: float) -> tuple[Cells, Cells]:
     """Return cells without intervals: CIFAR-FS 1- and 5-shot, FC100 1- and 5-shot."""
     return _cells("cifar-fs", (1, fs1), (5, fs5)), _cells("fc100", (1, fc1), (5, fc5))
 
 
-def _five(cifar_fs: float, fc100: float) -> tuple[dict, dict]:
+def _five(cifar_fs: float, fc100: float) -> tuple[Cells, Cells]:
     """Return 5-shot cells without intervals."""
     return _cells("cifar-fs", (5, cifar_fs)), _cells("fc100", (5, fc100))
 
 
-def _one(benchmark: str, n_shot: int, accuracy: float, ci95: float) -> dict[tuple[str, int], Cell]:
-    return _cells(benchmark, (n_shot, accuracy, ci95))
-
-
 TABLES: dict[str, PublishedTable] = {
-    "2": PublishedTable(
-        title="CIFAR-FS and FC100",
-        rows=(
-            _row("ProtoNet", None, None, _cells("cifar-fs", (1, 72.2, 0.7), (5, 83.5, 0.5)),
-                 _cells("fc100", (1, 37.5, 0.6), (5, 52.5, 0.6))),
-            _row("TADAM", None, None, _cells("fc100", (1, 40.1, 0.4), (5, 56.1, 0.4))),
-            _row("MetaOptNet", None, None, _cells("cifar-fs", (1, 72.6, 0.7), (5, 84.3, 0.5)),
-                 _cells("fc100", (1, 41.1, 0.6), (5, 55.5, 0.6))),
-            _row("MTL", None, None, _cells("fc100", (1, 45.1, 1.8), (5, 57.6, 0.9))),
-            _row("Shot-Free", None, None, _cells("cifar-fs", (1, 69.2), (5, 84.7))),
-            _row("DSN-MR", None, None, _cells("cifar-fs", (1, 75.6, 0.9), (5, 86.2, 0.6))),
-            _row("DeepEMD", None, None, _cells("fc100", (1, 46.5, 0.8), (5, 63.2, 0.7))),
-            _row("RFS-simple", "rfs-simple", FROZEN, _cells("cifar-fs", (1, 71.5, 0.8), (5, 86.0, 0.5)),
-                 _cells("fc100", (1, 42.6, 0.7), (5, 59.1, 0.6))),
-            _row("RFS-distill", "rfs-distill", FROZEN, _cells("cifar-fs", (1, 73.9, 0.8), (5, 86.9, 0.5)),
-                 _cells("fc100", (1, 44.6, 0.7), (5, 60.9, 0.6))),
-            _row("AssoAlign (ResNet-18)", None, None, _cells("fc100", (1, 45.8, 0.5), (5, 59.7, 0.6))),
-            _row("SKD-GEN1 (their re-run)", "skd-gen1", FROZEN, _cells("cifar-fs", (1, 76.6, 0.9), (5, 88.6, 0.5)),
-                 _cells("fc100", (1, 46.5, 0.8), (5, 64.2, 0.8))),
-            _row("InfoPatch", None, None, _cells("fc100", (1, 43.8, 0.4), (5, 58.0, 0.4))),
-            _row("IER-distill (their re-run)", "ier-distill", FROZEN,
-                 _cells("cifar-fs", (1, 77.6, 1.0), (5, 89.7, 0.6)), _cells("fc100", (1, 48.1, 0.8), (5, 65.0, 0.7))),
-            _row("Label-Halluc (SKD-GEN1)", "skd-gen1", OURS, _cells("cifar-fs", (1, 77.3, 0.9), (5, 89.5, 0.5)),
-                 _cells("fc100", (1, 47.3, 0.8), (5, 67.2, 0.8))),
-            _row("Label-Halluc (IER-distill)", "ier-distill", OURS, _cells("cifar-fs", (1, 78.0, 1.0), (5, 90.5, 0.6)),
-                 _cells("fc100", (1, 49.1, 0.8), (5, 68.0, 0.7))),
-        ),
+    "2": _table(
+        "table 2", "CIFAR-FS and FC100",
+        _row("ProtoNet", None, None, _cells("cifar-fs", (1, 72.2, 0.7), (5, 83.5, 0.5)),
+             _cells("fc100", (1, 37.5, 0.6), (5, 52.5, 0.6))),
+        _row("TADAM", None, None, _cells("fc100", (1, 40.1, 0.4), (5, 56.1, 0.4))),
+        _row("MetaOptNet", None, None, _cells("cifar-fs", (1, 72.6, 0.7), (5, 84.3, 0.5)),
+             _cells("fc100", (1, 41.1, 0.6), (5, 55.5, 0.6))),
+        _row("MTL", None, None, _cells("fc100", (1, 45.1, 1.8), (5, 57.6, 0.9))),
+        _row("Shot-Free", None, None, _cells("cifar-fs", (1, 69.2), (5, 84.7))),
+        _row("DSN-MR", None, None, _cells("cifar-fs", (1, 75.6, 0.9), (5, 86.2, 0.6))),
+        _row("DeepEMD", None, None, _cells("fc100", (1, 46.5, 0.8), (5, 63.2, 0.7))),
+        _row("RFS-simple", "rfs-simple", FROZEN, _cells("cifar-fs", (1, 71.5, 0.8), (5, 86.0, 0.5)),
+             _cells("fc100", (1, 42.6, 0.7), (5, 59.1, 0.6))),
+        _row("RFS-distill", "rfs-distill", FROZEN, _cells("cifar-fs", (1, 73.9, 0.8), (5, 86.9, 0.5)),
+             _cells("fc100", (1, 44.6, 0.7), (5, 60.9, 0.6))),
+        _row("AssoAlign (ResNet-18)", None, None, _cells("fc100", (1, 45.8, 0.5), (5, 59.7, 0.6))),
+        _row("SKD-GEN1 (their re-run)", "skd-gen1", FROZEN, _cells("cifar-fs", (1, 76.6, 0.9), (5, 88.6, 0.5)),
+             _cells("fc100", (1, 46.5, 0.8), (5, 64.2, 0.8))),
+        _row("InfoPatch", None, None, _cells("fc100", (1, 43.8, 0.4), (5, 58.0, 0.4))),
+        _row("IER-distill (their re-run)", "ier-distill", FROZEN,
+             _cells("cifar-fs", (1, 77.6, 1.0), (5, 89.7, 0.6)), _cells("fc100", (1, 48.1, 0.8), (5, 65.0, 0.7))),
+        _row("Label-Halluc (SKD-GEN1)", "skd-gen1", OURS, _cells("cifar-fs", (1, 77.3, 0.9), (5, 89.5, 0.5)),
+             _cells("fc100", (1, 47.3, 0.8), (5, 67.2, 0.8))),
+        _row("Label-Halluc (IER-distill)", "ier-distill", OURS, _cells("cifar-fs", (1, 78.0, 1.0), (5, 90.5, 0.6)),
+             _cells("fc100", (1, 49.1, 0.8), (5, 68.0, 0.7))),
     ),
-    "3": PublishedTable(
-        title="what to do with the base set (SKD-GEN1)",
-        rows=(
-            _row("frozen features + LR", "skd-gen1", FROZEN, *_two(76.6, 88.6, 46.5, 64.2)),
-            _row("finetune on support only", "skd-gen1", "support-only", *_two(68.8, 85.7, 43.1, 61.9)),
-            _row("hard pseudo-labels", "skd-gen1", "hard-label", *_two(75.3, 85.3, 44.6, 62.4)),
-            _row("soft pseudo-labels (Label-Halluc)", "skd-gen1", OURS, *_two(77.3, 89.5, 47.3, 67.2)),
-        ),
+    "3": _table(
+        "table 3", "what to do with the base set (SKD-GEN1)",
+        _row("frozen features + LR", "skd-gen1", FROZEN, *_two(76.6, 88.6, 46.5, 64.2)),
+        _row("finetune on support only", "skd-gen1", "support-only", *_two(68.8, 85.7, 43.1, 61.9)),
+        _row("hard pseudo-labels", "skd-gen1", "hard-label", *_two(75.3, 85.3, 44.6, 62.4)),
+        _row("soft pseudo-labels (Label-Halluc)", "skd-gen1", OURS, *_two(77.3, 89.5, 47.3, 67.2)),
     ),
-    "4": PublishedTable(
-        title="what the loss on base images trains (SKD-GEN1; published on miniImageNet only)",
-        rows=(
-            _row("frozen features + LR", "skd-gen1", FROZEN, _cells("mini-imagenet", (1, 66.54), (5, 83.18))),
-            _row("nothing (support only)", "skd-gen1", "support-only",
-                 _cells("mini-imagenet", (1, 61.43), (5, 80.03))),
-            _row("nothing, base images in the batch (ours)", "skd-gen1", "label-halluc:base-gradient=none"),
-            _row("classifier only", "skd-gen1", "label-halluc:base-gradient=head",
-                 _cells("mini-imagenet", (1, 63.59), (5, 81.53))),
-            _row("network only", "skd-gen1", "label-halluc:base-gradient=backbone",
-                 _cells("mini-imagenet", (1, 66.18), (5, 84.36))),
-            _row("both (Label-Halluc)", "skd-gen1", OURS, _cells("mini-imagenet", (1, 67.50), (5, 85.60))),
-        ),
+    "4": _table(
+        "table 4", "what the loss on base images trains (SKD-GEN1; published on miniImageNet only)",
+        _row("frozen features + LR", "skd-gen1", FROZEN, _cells("mini-imagenet", (1, 66.54), (5, 83.18))),
+        _row("nothing (support only)", "skd-gen1", "support-only",
+             _cells("mini-imagenet", (1, 61.43), (5, 80.03))),
+        _row("nothing, base images in the batch (ours)", "skd-gen1", "label-halluc:base-gradient=none"),
+        _row("classifier only", "skd-gen1", "label-halluc:base-gradient=head",
+             _cells("mini-imagenet", (1, 63.59), (5, 81.53))),
+        _row("network only", "skd-gen1", "label-halluc:base-gradient=backbone",
+             _cells("mini-imagenet", (1, 66.18), (5, 84.36))),
+        _row("both (Label-Halluc)", "skd-gen1", OURS, _cells("mini-imagenet", (1, 67.50), (5, 85.60))),
     ),
-    "5": PublishedTable(
-        title="frozen LR and Label-Halluc on six embeddings",
-        rows=tuple(
+    "5": _table(
+        "table 5", "frozen LR and Label-Halluc on six embeddings",
+        *(
             row
             for name, label, lr_fs, ours_fs, lr_fc, ours_fc in (
                 ("rfs-simple", "RFS-simple", 86.6, 87.3, 58.1, 61.2),
@@ -146,49 +115,29 @@ TABLES: dict[str, PublishedTable] = {
             )
         ),
     ),
-    "6": PublishedTable(
-        title="associative alignment (SKD-GEN1)",
-        rows=(
-            _row("frozen features + LR", "skd-gen1", FROZEN, *_five(88.6, 64.2)),
-            _row("softmax, no base images", "skd-gen1", "support-only", *_five(85.7, 61.9)),
-            _row("arcMax, related", "skd-gen1", "assoalign:classifier-loss=arcmax,centroid-alignment=off",
-                 *_five(85.3, 60.6)),
-            _row("arcMax + alignment, related", "skd-gen1", "assoalign:classifier-loss=arcmax", *_five(86.3, 62.6)),
-            _row("softmax + alignment, related", "skd-gen1", "assoalign", *_five(87.6, 63.6)),
-            _row("Label-Halluc, related", "skd-gen1", "label-halluc:base-subset=related", *_five(89.3, 66.8)),
-            _row("Label-Halluc, whole base set", "skd-gen1", OURS, *_five(89.5, 67.2)),
-        ),
+    "6": _table(
+        "table 6", "associative alignment (SKD-GEN1)",
+        _row("frozen features + LR", "skd-gen1", FROZEN, *_five(88.6, 64.2)),
+        _row("softmax, no base images", "skd-gen1", "support-only", *_five(85.7, 61.9)),
+        _row("arcMax, related", "skd-gen1", "assoalign:classifier-loss=arcmax,centroid-alignment=off",
+             *_five(85.3, 60.6)),
+        _row("arcMax + alignment, related", "skd-gen1", "assoalign:classifier-loss=arcmax", *_five(86.3, 62.6)),
+        _row("softmax + alignment, related", "skd-gen1", "assoalign", *_five(87.6, 63.6)),
+        _row("Label-Halluc, related", "skd-gen1", "label-halluc:base-subset=related", *_five(89.3, 66.8)),
+        _row("Label-Halluc, whole base set", "skd-gen1", OURS, *_five(89.5, 67.2)),
     ),
-    "10-way": PublishedTable(
-        title="10-way (README of the released code)",
+    "10-way": _table(
+        "README of the released code", "10-way (README of the released code)",
+        _row("SKD, LR", "skd-gen1", FROZEN, _cells("cifar-fs", (5, 79.01, 0.80)), _cells("fc100", (5, 46.66, 0.49))),
+        _row("Label-Halluc", "skd-gen1", OURS, _cells("cifar-fs", (5, 80.99, 0.75)), _cells("fc100", (5, 49.63, 0.49))),
         n_way=10,
-        rows=(
-            _row("SKD, LR", "skd-gen1", FROZEN, _one("cifar-fs", 5, 79.01, 0.80), _one("fc100", 5, 46.66, 0.49)),
-            _row("Label-Halluc", "skd-gen1", OURS, _one("cifar-fs", 5, 80.99, 0.75), _one("fc100", 5, 49.63, 0.49)),
-        ),
     ),
-    "20-way": PublishedTable(
-        title="20-way (README of the released code)",
+    "20-way": _table(
+        "README of the released code", "20-way (README of the released code)",
+        _row("SKD, LR", "skd-gen1", FROZEN, _cells("cifar-fs", (10, 71.33, 0.30)), _cells("fc100", (10, 37.55, 0.22))),
+        _row("Label-Halluc", "skd-gen1", OURS, _cells("cifar-fs", (10, 75.40, 0.31)),
+             _cells("fc100", (10, 42.21, 0.22))),
         n_way=20,
-        rows=(
-            _row("SKD, LR", "skd-gen1", FROZEN, _one("cifar-fs", 10, 71.33, 0.30), _one("fc100", 10, 37.55, 0.22)),
-            _row("Label-Halluc", "skd-gen1", OURS, _one("cifar-fs", 10, 75.40, 0.31), _one("fc100", 10, 42.21, 0.22)),
-        ),
     ),
 }  # fmt: skip
 """What --table takes."""
-
-BENCHMARKS = ("cifar-fs", "fc100")
-"""Of which this project has the data layouts and the tables have figures; table 4 stands beside miniImageNet's."""
-
-
-def published_table(name: str) -> PublishedTable:
-    """Return table `name`.
-
-    Raises:
-        InputError: there is no such table.
-    """
-    if name not in TABLES:
-        known = ", ".join(f"{key} ({table.title})" for key, table in TABLES.items())
-        raise InputError(f"--table is '{name}'; expected one of {known}")
-    return TABLES[name]

@@ -8,7 +8,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rayfs.reports.figure_style import BASELINE, GRID, INK, MUTED, SERIES, draw_svg, logarithmic_x, short
+from markupsafe import Markup
+
+from rayfs.reports.figure_style import BASELINE, GRID, INK, MUTED, SERIES, draw_svg, logarithmic_x
+from rayfs.reports.printable import short
 from rayfs.statistics.trials import Trial, pareto_front
 
 FINISHED, WINNER, OTHER = SERIES[0], SERIES[1], BASELINE
@@ -22,11 +25,11 @@ Spaces = Mapping[str, Mapping[str, Any]]
 """Setting -> its space as `search.json` has it: low, high and log, or values."""
 
 
-def draw_pareto(trials: Sequence[Trial], winner: Trial, baseline: str) -> str:
+def draw_pareto(trials: Sequence[Trial], winner: Trial, baseline: str) -> Markup:
     """Draw gain with its interval against seconds per episode, and join the Pareto front. Empty without a gain."""
     shown = [trial for trial in _scored(trials) if trial.seconds]
     if not shown:
-        return ""
+        return Markup()
     front = pareto_front([trial for trial in shown if trial.state == "finished"] or shown)
 
     def draw(figure: Any) -> None:
@@ -48,11 +51,11 @@ def draw_pareto(trials: Sequence[Trial], winner: Trial, baseline: str) -> str:
     return draw_svg(draw, "Gain of each trial against its seconds per episode", height_in=3.4)
 
 
-def draw_race(trials: Sequence[Trial], winner: Trial, rungs: Sequence[int], baseline: str) -> str:
+def draw_race(trials: Sequence[Trial], winner: Trial, rungs: Sequence[int], baseline: str) -> Markup:
     """Draw each trial's mean gain against the episodes it has run; a cross is where the race stopped it."""
     shown = _scored(trials)
     if not shown:
-        return ""
+        return Markup()
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
@@ -75,11 +78,11 @@ def draw_race(trials: Sequence[Trial], winner: Trial, rungs: Sequence[int], base
     return draw_svg(draw, "Mean gain of each trial against episodes, and where it was stopped", height_in=3.4)
 
 
-def draw_parallel(trials: Sequence[Trial], winner: Trial, spaces: Spaces) -> str:
+def draw_parallel(trials: Sequence[Trial], winner: Trial, spaces: Spaces) -> Markup:
     """Draw each trial as a line through its settings and its gain, an axis for each."""
     shown = _scored(trials)
     if not shown:
-        return ""
+        return Markup()
     gains = [trial.gain or 0.0 for trial in shown]
     least, most = min(gains), max(gains)
 
@@ -111,11 +114,11 @@ def draw_parallel(trials: Sequence[Trial], winner: Trial, spaces: Spaces) -> str
     return draw_svg(draw, "Parallel coordinates: the settings and the gain of each trial", height_in=3.2, width_in=8.6)
 
 
-def draw_panels(trials: Sequence[Trial], winner: Trial, spaces: Spaces, baseline: str) -> str:
+def draw_panels(trials: Sequence[Trial], winner: Trial, spaces: Spaces, baseline: str) -> Markup:
     """Draw gain with its interval against each setting, one panel a setting; stopped trials have no interval."""
     shown = _scored(trials)
     if not shown:
-        return ""
+        return Markup()
     n_rows = math.ceil(len(spaces) / PANEL_COLUMNS)
     n_columns = min(len(spaces), PANEL_COLUMNS)
 

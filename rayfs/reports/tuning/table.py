@@ -1,8 +1,10 @@
-"""The best trials of a search as plain text."""
+"""The best trials of a search as a table."""
 
 from collections.abc import Sequence
 
-from rayfs.reports.text_table import NONE, aligned, plus_minus
+from rayfs.reports.result_table import ResultTable
+from rayfs.reports.table_exports import text_table
+from rayfs.reports.text_table import NONE, plus_minus
 from rayfs.reports.tuning.default import against_default
 from rayfs.statistics.trials import Trial, choose_winner, stopped_at
 
@@ -10,8 +12,7 @@ SHOWN = 10
 
 
 def trials_table(trials: Sequence[Trial], baseline: str) -> str:
-    """Return the best trials, one a line, and how many were stopped where."""
-    heading, lines = trial_cells(trials[:SHOWN], baseline)
+    """Return the best trials as text, one a line, and how many were stopped where."""
     counts = stopped_at(trials)
     stops = ", ".join(f"{n} after {episodes}" for episodes, n in counts.items()) or "none"
     n_states = {state: sum(trial.state == state for trial in trials) for state in ("finished", "failed", "unfinished")}
@@ -22,11 +23,11 @@ def trials_table(trials: Sequence[Trial], baseline: str) -> str:
         "on: expect less elsewhere.",
         *filter(None, [against_default(trials)]),
     ]
-    return "\n".join([aligned([heading, *lines]), *notes]) + "\n"
+    return text_table(best_trials(trials, baseline).noted(*notes))
 
 
-def trial_cells(trials: Sequence[Trial], baseline: str) -> tuple[list[str], list[list[str]]]:
-    """Return heading and cells: a column for each setting that was searched."""
+def best_trials(trials: Sequence[Trial], baseline: str) -> ResultTable:
+    """Return the table of the best trials: a column for each setting that was searched."""
     fields = list(trials[0].settings) if trials else []
     heading = [
         "", *(name.replace("_", "-") for name in fields), "episodes", f"gain vs {baseline}\n± 95% CI",
@@ -39,9 +40,9 @@ def trial_cells(trials: Sequence[Trial], baseline: str) -> tuple[list[str], list
             plus_minus(trial.gain, trial.half_width, sign="+"),
             NONE if trial.seconds is None else f"{trial.seconds:.2f}", trial.state,
         ]
-        for place, trial in enumerate(trials, 1)
+        for place, trial in enumerate(trials[:SHOWN], 1)
     ]  # fmt: skip
-    return heading, lines
+    return ResultTable(heading=heading, lines=lines, n_texts=1)
 
 
 def _value(value: object) -> str:
