@@ -82,7 +82,7 @@ def test_the_report_shows_it(package: Path, finished: tuple[Path, str], tmp_path
 
 def test_the_tuner_searches_its_space(package: Path, tmp_path: Path) -> None:
     out = tmp_path / "search"
-    flags = ("--n-trials", "1", "--grace", "1", "--block", "1", "--out", str(out))
+    flags = ("--n-trials", "1", "--grace", "2", "--block", "1", "--out", str(out))
     text = printed(package, "tune", "--method", "mean-image", *EPISODES, *flags)
     assert "contrast 0.5 to 2" in text and "--methods logistic-regression mean-image" in text
     tried = {row.method for row in RunDirectory(str(out)).rows()} - {"logistic-regression"}

@@ -1,13 +1,14 @@
 """Variants as `--methods` takes them: how they are read, and everything that is refused, word by word."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from rayfs.errors import InputError
 from rayfs.methods import registry
-from rayfs.methods.definition import MethodSettings
-from rayfs.methods.variants import method_settings, parse_variant
+from rayfs.methods.definition import MethodDefinition, MethodSettings
+from rayfs.methods.variants import method_settings, parse_variant, text_of
 
 
 def configs(*specs: str, **given: Any) -> dict[str, MethodSettings]:
@@ -230,3 +231,37 @@ def test_field_names_are_those_of_the_settings(name):
     names = registry.find(name).setting_names
     assert "support_views" in names and ("steps" in names) == (name not in ("logistic-regression", "nearest-prototype"))
     assert ("base_batch" in names) == (name in ("hard-label", "label-halluc", "assoalign", "feature-distill"))
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        ('path="/a,b/c.pth",steps=3', {"path": "/a,b/c.pth", "steps": 3}),
+        ("path='/a,b',steps=3", {"path": "/a,b", "steps": 3}),
+        ("""path='say "a,b"'""", {"path": 'say "a,b"'}),
+        ("path=/a:b=c", {"path": "/a:b=c"}),
+        ("path=/a b , steps=3", {"path": "/a b", "steps": 3}),
+        ('path=""', {"path": ""}),
+        ("path=C:\\weights", {"path": "C:\\weights"}),
+    ],
+)
+def test_a_quoted_value_may_hold_what_separates_settings(text, settings, with_path):
+    assert parse_variant(f"with-path:{text}") == ("with-path", settings)
+    assert parse_variant(f"with-path:{text_of(settings)}") == ("with-path", settings)
+
+
+def test_an_open_quote_is_refused(with_path):
+    with pytest.raises(InputError, match=r"^--methods with-path:path=\"/a: a quotation mark is not closed$"):
+        parse_variant('with-path:path="/a')
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithPath:
+    path: str = ""
+    steps: int = 1
+
+
+@pytest.fixture
+def with_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = MethodDefinition(name="with-path", summary="takes a path", settings=WithPath, solver="nowhere:WithPath")
+    monkeypatch.setattr(registry, "METHODS", (*registry.METHODS, method))
