@@ -32,9 +32,10 @@ def check_teacher(
         InputError: it hardly classifies base images, or its features say nothing.
     """
     answered = _answers(networks, benchmark, base)
-    _refuse_useless_features(torch.cat([outputs["features"] for outputs, _ in answered]), name)
+    features_ND = torch.cat([outputs["features"] for outputs, _ in answered])
+    _refuse_useless_features(features_ND, name)
     if not knows_base_classes:
-        return f"the teacher's features of base images are finite and differ, {len(base.class_names)} classes"
+        return f"the teacher's features of {len(features_ND)} base images are finite and differ"
     return f"the teacher classifies {100 * _accuracy(answered, name, benchmark, base):.1f}% of base images right"
 
 

@@ -24,7 +24,7 @@ from rayfs.training.loop import Trainer
 from rayfs.training.plan import TrainingPlan, describe, finished_before, plan_training
 from rayfs.training.run import create_trainer, train
 from rayfs.training.team import Team
-from rayfs.training.training_state import read_state, state_path, write_state
+from rayfs.training.training_state import read_state, refuse_other, state_path, write_state
 from rayfs.training.validation import FewShotAccuracy
 
 CONFIG = PretrainConfig(epochs=3, batch=40, lr=0.02, validation_n_way=3, validation_episodes=3)
@@ -189,6 +189,26 @@ def test_other_settings_do_not_go_on_with_an_unfinished_training(tmp_path, monke
         pretrain(out)
     with pytest.raises(InputError, match=r"a\.training belongs to a training with workers 1, and this command says 2"):
         finished_before(planned(out, n_workers=2))
+
+
+@pytest.mark.parametrize(
+    ("objective", "own"), [("skd-gen0", {"gamma": 2.0}), ("cross-entropy", {"rotations": True}), ("rfs-simple", {})]
+)
+def test_identity_of_a_training_begun_when_all_objectives_had_all_settings_is_still_its_own(tmp_path, objective, own):
+    settings = {"rotations": True} if own.get("rotations") else {}
+    plan = planned(tmp_path / "a.safetensors", config=replace(CONFIG, objective=objective, settings=settings))
+    before = {
+        "objective": objective, "teacher": None, "init": None, "epochs": 3, "batch": 40, "lr": 0.02, "head_lr": None,
+        "schedule": "step", "lr_decay": 0.1, "decay_at": list(plan.config.decay_at), "momentum": 0.9,
+        "weight_decay": 5e-4, "sampler": "uniform", "precision": "float32", "rotations": False, "gamma": None,
+        "temperature": None, "ce_weight": None, "kd_weight": None, "negatives": None, "memory_momentum": None,
+        "contrast_temperature": None, "initial_scale": None, "validation_n_way": 3, "validation_n_shot": 1,
+        "validation_episodes": 3, "seed": 0, **own,
+    }  # fmt: skip
+    refuse_other(plan.out, {**plan.identity, "training": before}, plan.identity)
+    with pytest.raises(InputError, match=r"training\.rotations"):
+        changed = {**before, "rotations": not before["rotations"]}
+        refuse_other(plan.out, {**plan.identity, "training": changed}, plan.identity)
 
 
 def test_weights_of_unknown_origin_are_not_overwritten(tmp_path):

@@ -7,16 +7,21 @@ import pytest
 import torch
 
 import rayfs.training.plan as plan_module
+from rayfs.backbones.checkpoints import save_checkpoint
+from rayfs.backbones.heads import CosineHead, linear
+from rayfs.backbones.registry import create_backbone, n_features
 from rayfs.backbones.state import state_hash
 from rayfs.errors import InputError
+from rayfs.randomness import torch_generator
 from rayfs.training.config import PretrainConfig
 from rayfs.training.objective import Networks
+from rayfs.training.objectives.definition import ANY_NUMBER, TeacherDemand
 from rayfs.training.objectives.registry import OBJECTIVES
 from rayfs.training.plan import TrainingPlan, plan_training
 from rayfs.training.run import train
 from rayfs.training.teacher import LoadedTeacher, load_staged_teacher, stage_teacher
 from rayfs.training.teacher import load_teacher as load_teacher_of
-from rayfs.training.teacher_check import teacher_accuracy
+from rayfs.training.teacher_check import check_teacher, teacher_accuracy
 
 TEACHERS = {name: definition.teacher.made_by for name, definition in OBJECTIVES.items() if definition.teacher}
 
@@ -138,3 +143,98 @@ def test_staged_teacher_is_the_teacher(teachers, benchmark, base, tmp_path):
     assert state_hash(staged) == state_hash(teacher) == found
     with pytest.raises(InputError, match="is not the teacher it was"):
         load_staged_teacher(path, OBJECTIVES["ier-distill"], "conv4", benchmark, 8, "0" * 16)
+
+
+# Teachers that are not like their students
+
+
+def untrained(path: Path, backbone: str, n_classes: int, head: str = "linear") -> Networks:
+    """Write a network of `backbone` that nothing trained, and return it."""
+    module = create_backbone(backbone, 1, 16, torch_generator(3, "teacher"))
+    width, generator = n_features(module), torch_generator(3, "head")
+    cosine = CosineHead(width, n_classes, 8.0, generator=generator)
+    heads = {"linear": linear(width, n_classes, generator), "cosine": cosine}
+    networks = Networks(module, {"classifier": heads[head]}).eval()
+    save_checkpoint(path, module, {"backbone": backbone}, networks.heads.state_dict())
+    return networks
+
+
+def distilled(out: Path, teacher: Path, backbone: str | None, objective: str = "rfs-distill", **more) -> TrainingPlan:
+    return plan_of(out, objective, teacher=str(teacher), teacher_backbone=backbone, **more)
+
+
+@pytest.mark.parametrize("head", ["linear", "cosine"])
+def test_student_learns_from_a_teacher_of_another_backbone_and_another_head(head, tmp_path, benchmark, base):
+    networks = untrained(tmp_path / "t.safetensors", "conv4-32", 8, head)
+    plan = distilled(tmp_path / "a.safetensors", tmp_path / "t.safetensors", "conv4-32", epochs=1, batch=40, lr=0.01)
+    assert plan.identity["training"]["teacher_backbone"] == "conv4-32"
+    assert plan.teacher_hash == state_hash(networks) and "conv4-32-" in str(plan.teacher)
+    staged = load_staged_teacher(plan.teacher, plan.config.definition, "conv4-32", benchmark, 8, plan.teacher_hash)
+    images = torch.randn(3, 1, 16, 16, generator=torch_generator(0, "images"))
+    with torch.no_grad():
+        assert torch.equal(staged(images)["classifier"], networks(images)["classifier"])
+    lines: list[str] = []
+    train(plan, torch.device("cpu"), lines.append, lambda curve: None)
+    assert "kd " in lines[0] and "kept epoch 1" in lines[-1]
+
+
+def test_backbone_of_the_student_named_as_the_teachers_changes_nothing(teachers, tmp_path):
+    plans = [distilled(tmp_path / "a.safetensors", teachers["rfs-simple"], name) for name in (None, "conv4")]
+    assert plans[0].identity == plans[1].identity and plans[1].config.teacher_backbone is None
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        (
+            "skd-gen1",
+            "starts from a copy of its teacher, but --teacher-backbone is conv4-32 and --backbone conv4",
+        ),
+        ("ier-distill", "but --backbone conv4 has 64 and --teacher-backbone conv4-32 has 32; choose two with equally"),
+    ],
+)
+def test_pairs_that_an_objective_cannot_compare_are_refused(objective, message, tmp_path):
+    untrained(tmp_path / "t.safetensors", "conv4-32", 8)
+    with pytest.raises(InputError, match=message):
+        distilled(tmp_path / "a.safetensors", tmp_path / "t.safetensors", "conv4-32", objective)
+
+
+def test_backbone_of_a_teacher_without_a_teacher_is_refused(tmp_path):
+    with pytest.raises(InputError, match="--teacher-backbone is conv4 but --objective rfs-simple has no such setting"):
+        plan_of(tmp_path / "a.safetensors", "rfs-simple", teacher_backbone="conv4")
+
+
+def test_head_over_other_classes_is_refused_where_the_base_classes_are_demanded(tmp_path):
+    untrained(tmp_path / "t.safetensors", "conv4", 5)
+    message = r"the head classifier with 64 inputs and 8 outputs; the file's heads: classifier\.bias \(5,\), classifier"
+    with pytest.raises(InputError, match=message):
+        distilled(tmp_path / "a.safetensors", tmp_path / "t.safetensors", None)
+
+
+@pytest.mark.parametrize("heads", [{}, {"classifier": ANY_NUMBER}], ids=["features", "any classes"])
+def test_objective_may_take_a_teacher_of_other_classes(heads, tmp_path, benchmark, base):
+    demand = TeacherDemand(made_by="rfs-simple", heads=heads)
+    definition = replace(OBJECTIVES["rfs-distill"], teacher=demand)
+    networks = untrained(tmp_path / "t.safetensors", "conv4", 5)
+    loaded = load_teacher_of(str(tmp_path / "t.safetensors"), definition, "conv4", benchmark, 8)
+    assert set(loaded.networks.heads) == set(heads)
+    assert ("left out classifier.bias" in loaded.report) == (not heads)
+    said = check_teacher(loaded.networks, demand.knows_base_classes, "t", benchmark, base)
+    assert said == "the teacher's features of 160 base images are finite and differ"
+    images = torch.randn(3, 1, 16, 16, generator=torch_generator(0, "images"))
+    assert torch.equal(loaded.networks(images)["features"], networks(images)["features"].detach())
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (float("nan"), "features of 160 of 160 base images are not finite"),
+        (0.0, "the same features for all of 160"),
+    ],
+)
+def test_features_that_say_nothing_are_refused(value, message, tmp_path, benchmark, base):
+    networks = untrained(tmp_path / "t.safetensors", "conv4", 5)
+    for parameter in networks.backbone.parameters():
+        parameter.data.fill_(value)
+    with pytest.raises(InputError, match=message):
+        check_teacher(networks, False, "t", benchmark, base)

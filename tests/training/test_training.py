@@ -1,6 +1,7 @@
 """The training loop: what one epoch sees and does, one process or two, whole or stopped and gone on with."""
 
 import copy
+import itertools
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from pretended_gpu import is_pretended
 from torch import nn
 
 from rayfs.backbones.conv4 import Conv4
+from rayfs.backbones.regularisation import DropBlock, generators
 from rayfs.backbones.resnet12 import ResNet12
 from rayfs.backbones.state import state_hash
 from rayfs.datasets.augmentation import apply_views, draw_views, normalize, plain_view
@@ -27,7 +29,7 @@ from rayfs.training.config import PretrainConfig, TrainingConfig
 from rayfs.training.learner import Step
 from rayfs.training.loop import Trainer
 from rayfs.training.objectives.cross_entropy import CrossEntropySettings
-from rayfs.training.parts import Given
+from rayfs.training.parts import Given, Parts
 from rayfs.training.resolve import resolve
 from rayfs.training.team import Team
 from rayfs.training.training_state import TrainingState, read_state, write_state
@@ -335,3 +337,71 @@ def test_head_learns_at_its_own_rate_which_falls_with_the_schedule(benchmark, ba
         factor = 0.4 / 0.05 if name.startswith("heads.") else 1.0
         torch.testing.assert_close(steps[0.4][name], factor * step, rtol=1e-3, atol=1e-7)
         assert step.abs().max() > 0
+
+
+# Dropout
+
+
+def thin_resnet() -> ResNet12:
+    return ResNet12(1, (4, 4, 4, 8), dropblock_size=1, generator=torch_generator(0, "weights"))
+
+
+def counted(trainer: Trainer, epochs: list[int]) -> list[int]:
+    """Train, and return what DropBlock's ramp counted after every forward pass."""
+    (block, *_) = [module for module in trainer.networks.modules() if isinstance(module, DropBlock)]
+    counts: list[int] = []
+    hook = block.register_forward_hook(lambda module, inputs, output: counts.append(int(module.n_forwards)))
+    for epoch in epochs:
+        trainer.train_epoch(epoch, lambda: None)
+    hook.remove()
+    return counts
+
+
+def test_ramp_of_dropblock_counts_the_steps_of_all_epochs(benchmark, base):
+    """160 images in batches of 24 are 6 steps an epoch; one that resumes at epoch 3 has 12 behind it."""
+    assert counted(make_trainer(benchmark, base, backbone=thin_resnet()), [1, 2, 3]) == list(range(1, 19))
+    assert counted(make_trainer(benchmark, base, backbone=thin_resnet()), [3]) == list(range(13, 19))
+
+
+def dropout_noise(benchmark, base, rank: int, epochs: list[int]) -> torch.Tensor:
+    """Return what worker `rank` of two draws at the start of the last of `epochs`, having started all of them."""
+    alone = make_trainer(benchmark, base, backbone=thin_resnet())
+    parts = Parts(source=alone.source, learner=alone.learner)
+    trainer = Trainer(parts, CONFIG, CPU, Team(rank=rank, size=2))
+    for epoch in epochs:
+        trainer._start_epoch(epoch, trainer.source.epoch(epoch))
+    (generator,) = generators(trainer.networks)
+    return torch.rand(64, generator=generator)
+
+
+def test_every_worker_draws_dropout_of_its_own_and_again_when_resumed(benchmark, base):
+    drawn = {(rank, epoch): dropout_noise(benchmark, base, rank, [epoch]) for rank in (0, 1) for epoch in (1, 2)}
+    for one, other in itertools.combinations(drawn, 2):
+        assert not torch.equal(drawn[one], drawn[other]), (one, other)
+    for rank in (0, 1):
+        assert torch.equal(drawn[rank, 2], dropout_noise(benchmark, base, rank, [1, 2]))
+
+
+# An objective that changes with the epoch
+
+
+def test_objective_that_wants_to_know_is_told_the_epoch_before_its_first_step(benchmark, base):
+    trainer, told = make_trainer(benchmark, base), []
+    learner = trainer.learner
+
+    class Decaying:
+        """An objective with one method more."""
+
+        def __getattr__(self, name: str):
+            return getattr(objective, name)
+
+        def start_epoch(self, epoch: int) -> None:
+            told.append(epoch)
+
+        def loss(self, *given):
+            outcome = objective.loss(*given)
+            return replace(outcome, loss=outcome.loss / told[-1])
+
+    objective, learner.objective = learner.objective, Decaying()
+    loss, _, parts = trainer.train_epoch(4, lambda: None)
+    assert told == [4] and loss == pytest.approx(parts["ce"] / 4)
