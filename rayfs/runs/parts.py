@@ -67,7 +67,7 @@ def _read(kind: RowKind[R], storage: Storage, number: int, columns: list[str] | 
         raise InputError(
             f"{path} has other columns than this version of rayfs writes; read it with the version it is of"
         )
-    return table
+    return kind.translated(table)
 
 
 def merge_rows(parts: Mapping[int, Iterable[R]]) -> list[R]:

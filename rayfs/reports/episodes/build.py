@@ -32,7 +32,7 @@ from rayfs.reports.published.label_halluc import FROZEN
 from rayfs.reports.result_cells import result_cells
 from rayfs.reports.table_exports import escape_html, html_table, table_files
 from rayfs.runs.rows import Row
-from rayfs.runs.run_directory import EPISODE_MANIFEST, SUMMARY, RunDirectory
+from rayfs.runs.run_directory import EPISODE_FILE, SUMMARY, RunDirectory
 from rayfs.statistics.joint_summary import joint_to_json, summarise_joint
 from rayfs.statistics.summary import looked_at, summarise
 
@@ -99,10 +99,10 @@ def _read(run: RunDirectory) -> _Run:
     methods = [name for name in manifest["methods"] if name in with_rows]
     methods += sorted(with_rows - set(methods))
     baseline = _baseline(run, methods)
-    episodes, problem = None, f"the run has no {EPISODE_MANIFEST} (an earlier version wrote it); its command adds it"
-    if (stored := run.read_file(EPISODE_MANIFEST)) is not None:
+    episodes, problem = None, f"the run has no {EPISODE_FILE} (an earlier version wrote it); its command adds it"
+    if (stored := run.read_file(EPISODE_FILE)) is not None:
         try:
-            episodes, problem = decode_manifest(stored, EPISODE_MANIFEST), ""
+            episodes, problem = decode_manifest(stored, EPISODE_FILE), ""
             _refuse_other_episodes(episodes, manifest["identity"])
         except InputError as error:
             episodes, problem = None, str(error)
@@ -118,7 +118,7 @@ def _refuse_other_episodes(episodes: EpisodeManifest, identity: Mapping[str, Any
     found = {"images": episodes.fingerprint, **asdict(episodes.protocol)}
     for name in ("images", "n_way", "n_shot", "n_query"):
         if wanted.get(name) not in (None, found[name]):
-            raise InputError(f"{EPISODE_MANIFEST} is of another run: its {name} {found[name]}, here {wanted[name]}")
+            raise InputError(f"{EPISODE_FILE} is of another run: its {name} {found[name]}, here {wanted[name]}")
 
 
 def _baseline(run: RunDirectory, methods: Sequence[str]) -> str | None:

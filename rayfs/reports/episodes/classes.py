@@ -6,7 +6,7 @@ from rayfs.reports import page
 from rayfs.reports.episodes.class_accuracy import ClassCounts, confused_pairs, largest_mistake
 from rayfs.reports.episodes.class_figures import MAX_MATRIX, class_order, draw_class_accuracy, draw_confusion
 from rayfs.reports.table_exports import escape_html
-from rayfs.runs.run_directory import EPISODE_MANIFEST
+from rayfs.runs.run_directory import EPISODE_FILE
 
 N_MISTAKES = 15
 """Pairs of classes in the list of mistakes."""
@@ -16,7 +16,7 @@ def class_sections(counts: Mapping[str, ClassCounts], main: str, colours: Mappin
     """Return the sections; classes are sorted by the accuracy of the method `main`, whose mistakes are listed."""
     left_out = sum(of_method.n_left_out for of_method in counts.values())
     notes = (
-        [page.warning(f"{left_out:,} rows are of episodes that {EPISODE_MANIFEST} does not hold.")] if left_out else []
+        [page.warning(f"{left_out:,} rows are of episodes that {EPISODE_FILE} does not hold.")] if left_out else []
     )
     plots = [
         page.plot(draw_class_accuracy(counts, main, colours), "Accuracy of each class",
