@@ -13,7 +13,7 @@ from rayfs.datasets.image_table import ImageTable, load_table
 from rayfs.datasets.registry import OMNIGLOT
 from rayfs.datasets.sources import open_parquet
 from rayfs.runs.rows import Row
-from rayfs.runs.run_directory import EPISODE_MANIFEST, RunDirectory
+from rayfs.runs.run_directory import EPISODE_FILE, RunDirectory
 
 PROTOCOL = Protocol(n_way=3, n_shot=2, n_query=4, split="test")
 
@@ -70,7 +70,7 @@ def write_run(
     with RunDirectory(str(folder)).open(known | (identity or {}), session, methods) as run:
         if keep_episodes:
             names = novel.class_names
-            run.write_file(EPISODE_MANIFEST, encode_manifest(list(episodes), PROTOCOL, novel.fingerprint, names))
+            run.write_file(EPISODE_FILE, encode_manifest(list(episodes), PROTOCOL, novel.fingerprint, names))
         run.append(rows)
         if base is not None:
             run.confirm("base_table", base.fingerprint)

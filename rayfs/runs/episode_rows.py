@@ -4,6 +4,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
+
+from rayfs.methods.registry import canonical
 from rayfs.runs.origins import Origin, origin, refuse_foreign, refuse_other_labels
 from rayfs.runs.row_kind import RowKind
 from rayfs.runs.rows import SCHEMA, Row
@@ -30,6 +33,13 @@ def _refuse_impossible(rows: Sequence[Row], identity: Mapping[str, Any], locatio
         refuse_other_labels(rows, n_way, location)
 
 
+def _with_canonical_names(table: pa.Table) -> pa.Table:
+    """Return `table` with methods under their proper names: rows that were written before have others for some."""
+    place = table.schema.get_field_index("method")
+    proper = [canonical(name) for name in table.column(place).to_pylist()]
+    return table.set_column(place, table.schema.field(place), pa.array(proper, pa.string()))
+
+
 EPISODES: RowKind[Row] = RowKind(
     name="episodes",
     folder="episodes",
@@ -38,6 +48,7 @@ EPISODES: RowKind[Row] = RowKind(
     origin=Origin,
     origin_columns=Origin._fields,
     origin_of=origin,
+    translated=_with_canonical_names,
     described=episodes_of,
     refuse_foreign=refuse_foreign,
     refuse_impossible=_refuse_impossible,

@@ -7,7 +7,6 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from rayfs.errors import InputError
-from rayfs.methods.registry import canonical
 from rayfs.runs.row_kind import Key, R, ResultRow, RowKind, rows_of, table_of
 from rayfs.runs.storage import STORAGE_ERRORS, Storage
 
@@ -68,16 +67,7 @@ def _read(kind: RowKind[R], storage: Storage, number: int, columns: list[str] | 
         raise InputError(
             f"{path} has other columns than this version of rayfs writes; read it with the version it is of"
         )
-    return _with_canonical_names(table)
-
-
-def _with_canonical_names(table: pa.Table) -> pa.Table:
-    """Return `table` with methods under their proper names: rows that were written before have others for some."""
-    place = table.schema.get_field_index("method")
-    if place < 0:
-        return table
-    proper = [canonical(name) for name in table.column(place).to_pylist()]
-    return table.set_column(place, table.schema.field(place), pa.array(proper, pa.string()))
+    return kind.translated(table)
 
 
 def merge_rows(parts: Mapping[int, Iterable[R]]) -> list[R]:

@@ -39,6 +39,10 @@ class Done:
         return cls(key)
 
 
+def _unchanged(table: pa.Table) -> pa.Table:
+    return table
+
+
 def _nothing(*given: object) -> None:
     """Refuse nothing; no such directory was written before there was a manifest."""
 
@@ -62,6 +66,8 @@ class RowKind(Generic[R]):
     origin: Callable[..., ResultRow]
     """Makes what a resume reads of the values of `origin_columns`, in order."""
     origin_columns: tuple[str, ...]
+    translated: Callable[[pa.Table], pa.Table] = _unchanged
+    """Returns what an earlier version wrote (a table of the same schema) in the words of this one."""
     described: Callable[[Sequence[R]], str]
     """Says which rows these are, for a message: "lr: episodes 0-3, 7"."""
     origin_of: Callable[[R], Any]

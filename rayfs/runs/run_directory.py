@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
-EPISODE_MANIFEST = "episodes.parquet"
+EPISODE_FILE = "episodes.parquet"
 """The row ids of the run's episodes (`rayfs.datasets.episode_file`)."""
 LOCK = ".lock"
 

@@ -8,7 +8,7 @@ from rayfs.errors import InputError
 from rayfs.json_text import parse_json
 from rayfs.methods.registry import BASELINE, canonical
 from rayfs.runs.rows import Row
-from rayfs.runs.run_directory import EPISODE_MANIFEST, MANIFEST, SUMMARY, RunDirectory
+from rayfs.runs.run_directory import EPISODE_FILE, MANIFEST, SUMMARY, RunDirectory
 from rayfs.runs.run_manifest import first_difference
 from rayfs.statistics.disjoint import images_of
 from rayfs.statistics.pairing import Side
@@ -64,7 +64,7 @@ def read_run(location: str) -> ComparedRun:
     rows = {name: of_method for name, of_method in rows.items() if of_method}
     if not rows:
         raise InputError(f"{run.location} has no rows yet: there is nothing to compare; run its command first")
-    stored = run.read_file(EPISODE_MANIFEST)
+    stored = run.read_file(EPISODE_FILE)
     return ComparedRun(
         location=run.location,
         identity=manifest["identity"],
@@ -123,4 +123,4 @@ def _baseline(summary: bytes | None, methods: list[str]) -> str:
 
 
 def _decoded(location: str, stored: bytes) -> list[Any]:
-    return decode_manifest(stored, f"{location}/{EPISODE_MANIFEST}").episodes
+    return decode_manifest(stored, f"{location}/{EPISODE_FILE}").episodes

@@ -17,7 +17,7 @@ from rayfs.experiments.comparison.flags import CompareConfig
 from rayfs.experiments.comparison.job import run_compare
 from rayfs.flags.command_line import run_job
 from rayfs.runs.rows import Row
-from rayfs.runs.run_directory import EPISODE_MANIFEST, RunDirectory
+from rayfs.runs.run_directory import EPISODE_FILE, RunDirectory
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = {"n_way": 2, "n_shot": 1, "n_query": 4, "split": "test", "seed": 0}
@@ -58,7 +58,7 @@ def write_run(tmp_path: Path) -> Callable[..., str]:
         with RunDirectory(str(tmp_path / name)).open(whole, {}, settings) as run:
             run.append(rows)
             if row_ids:
-                run.write_file(EPISODE_MANIFEST, encode_manifest(episodes, Protocol(**PROTOCOL), "table", []))
+                run.write_file(EPISODE_FILE, encode_manifest(episodes, Protocol(**PROTOCOL), "table", []))
             if baseline is not None:
                 run.write_summary({"baseline": baseline})
         return str(tmp_path / name)
@@ -256,7 +256,7 @@ def test_wrong_runs_and_methods_are_refused(write_run, error, tmp_path) -> None:
     assert f"{a} has no rows of method 'knn'; it has rows of lr, label-halluc" in error(a, "--methods", "knn", "lr")
     assert f"{a} has rows of lr, label-halluc and {other} of svm: no method is in both" in error(a, other)
     assert "its baseline is svm, which cannot be compared with itself" in error(other)
-    (Path(a) / EPISODE_MANIFEST).write_bytes(b"PAR1")
+    (Path(a) / EPISODE_FILE).write_bytes(b"PAR1")
     assert f"{a}/episodes.parquet: cannot read the manifest" in error(a)
 
 

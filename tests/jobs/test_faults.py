@@ -30,7 +30,7 @@ from rayfs.experiments.episodes.job import run_label_halluc_eval
 from rayfs.flags.command_line import run_job
 from rayfs.runs.result_buffer import ResultBuffer
 from rayfs.runs.rows import Row, scientific_columns
-from rayfs.runs.run_directory import EPISODE_MANIFEST, RunDirectory
+from rayfs.runs.run_directory import EPISODE_FILE, RunDirectory
 from rayfs.workers.episode_worker import EpisodeWorker
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -161,7 +161,7 @@ class PoisonedWorker(EpisodeWorker):
 def test_an_image_that_raises_costs_its_episodes_only_and_they_are_tried_again(
     job, quiet, tmp_path, monkeypatch, capsys
 ) -> None:
-    episodes = decode_manifest((quiet / EPISODE_MANIFEST).read_bytes(), EPISODE_MANIFEST).episodes
+    episodes = decode_manifest((quiet / EPISODE_FILE).read_bytes(), EPISODE_FILE).episodes
     poison = int(episodes[3].query_rows[0, 0])
     poisoned = {each.index for each in episodes if poison in each.query_rows or poison in each.support_rows}
     monkeypatch.setattr(sys.modules[__name__], "POISON", poison)

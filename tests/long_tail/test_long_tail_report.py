@@ -88,7 +88,7 @@ def tuned() -> LongTailResults:
 
 
 def test_the_summary_has_every_classifier_and_survives_json(tuned) -> None:
-    summary = json.loads(json.dumps(summarise_long_tail(tuned), allow_nan=False))
+    summary = json.loads(json.dumps(summarise_long_tail(tuned).to_json(), allow_nan=False))
     names = ["cosine", "prototypes", "classifier + prototype", "w^h(0)", "w^h(9)", "w^h(20)", "ensemble"]
     assert list(summary["classifiers"]) == [*names, "w^hc(9)", "w^hc(20)", "continual ensemble", "tuned ensemble"]
     answers, labels = tuned.checkpoints[0].answers, tuned.labels_N
@@ -106,8 +106,8 @@ def test_the_summary_has_every_classifier_and_survives_json(tuned) -> None:
 
 def test_several_checkpoints_give_means_with_intervals_over_them() -> None:
     first, second = checkpoint("a"), checkpoint("b", doubt=0.6)
-    summary = summarise_long_tail(results(first, second))
-    single = [summarise_long_tail(results(one))["gain"]["few"]["value"] for one in (first, second)]
+    summary = summarise_long_tail(results(first, second)).to_json()
+    single = [summarise_long_tail(results(one)).to_json()["gain"]["few"]["value"] for one in (first, second)]
     found = summary["gain"]["few"]
     assert single[0] != single[1] and found["value"] == pytest.approx(np.mean(single))
     half = 12.706 * np.std(single, ddof=1) / np.sqrt(2)
@@ -116,7 +116,7 @@ def test_several_checkpoints_give_means_with_intervals_over_them() -> None:
 
 
 def test_tables_show_the_same_figures_and_escape_names(tuned) -> None:
-    summary = summarise_long_tail(tuned)
+    summary = summarise_long_tail(tuned).to_json()
     figure = summary["classifiers"]["ensemble"]["accuracy"]["few"]
     shown = f"{figure['value']:.1f} [{figure['low']:.1f}, {figure['high']:.1f}]"
     files = long_tail_files(summary)
@@ -129,7 +129,7 @@ def test_tables_show_the_same_figures_and_escape_names(tuned) -> None:
 
 
 def test_published_figures_stand_beside_those_of_their_benchmark() -> None:
-    summary = summarise_long_tail(results(checkpoint("a"), benchmark="imagenet-lt"))
+    summary = summarise_long_tail(results(checkpoint("a"), benchmark="imagenet-lt")).to_json()
     assert "ensemble (tables 1 and 2, ResNeXt-50, square root)" in long_tail_text(summary)
     assert ["ensemble (tables 1 and 2, ResNeXt-50, square root)", "63.2", "52.1", "36.9", "54.2"] in published_table(
         "imagenet-lt"
@@ -150,7 +150,8 @@ def test_rows_give_the_accuracies_again(tuned) -> None:
 @pytest.mark.parametrize("pictures", [True, False])
 def test_the_page_is_whole_escaped_and_refers_to_nothing(tuned, pictures) -> None:
     images = np.zeros((len(COUNTS), 8, 8, 3), dtype=np.uint8) if pictures else None
-    page = build_page(tuned, summarise_long_tail(tuned), ["python", "job.py", "--out", "s3://me:secret@b/x"], images)
+    command = ["python", "job.py", "--out", "s3://me:secret@b/x"]
+    page = build_page(tuned, summarise_long_tail(tuned).to_json(), command, images)
     for heading in (
         "Result",
         "Classes",
@@ -171,7 +172,7 @@ FEW = {2, 3, 4, 5, 6}
 def test_unseen_classes_are_plain_in_every_output(unseen) -> None:
     """The cosine classifier has no figure for a group with classes that it does not know; gains are on prototypes."""
     found = results(unseen_checkpoint(unseen), benchmark="imagenet-lt")
-    summary = json.loads(json.dumps(summarise_long_tail(found), allow_nan=False))
+    summary = json.loads(json.dumps(summarise_long_tail(found).to_json(), allow_nan=False))
     answers, labels = found.checkpoints[0].answers, found.labels_N
     assert summary["unseen"] == [f"class {c}" for c in sorted(unseen)]
     assert summary["gain_of"] == {"classifier": "continual ensemble", "baseline": "prototypes"}
@@ -204,7 +205,7 @@ def test_the_plane_has_no_weights_of_unseen_classes(monkeypatch) -> None:
     planes, draw = [], report.draw_plane
     monkeypatch.setattr(report, "draw_plane", lambda plane, *given: (planes.append(plane), draw(plane, *given))[1])
     found = results(unseen_checkpoint(FEW))
-    build_page(found, summarise_long_tail(found), ["job"], None)
+    build_page(found, summarise_long_tail(found).to_json(), ["job"], None)
     absent = np.isnan(planes[0]).all(axis=2)
     assert {(kind, c) for kind, c in np.argwhere(absent).tolist()} == {(0, c) for c in FEW}
 

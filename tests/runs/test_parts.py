@@ -1,6 +1,7 @@
 """Part files: what is committed, and what the reader makes of many and of damaged ones."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -36,6 +37,17 @@ def test_a_part_gives_back_its_rows_and_their_origins(tmp_path: Path, make_row: 
         (1, "logistic-regression", "failed", "hash-1", "config-logistic-regression"),
         (1, "cosine", "ok", "hash-1", "config-cosine"),
     ]
+
+
+def test_what_an_earlier_version_wrote_is_read_in_the_words_of_this_one(tmp_path: Path, make_row: MakeRow) -> None:
+    def renamed(table: pa.Table) -> pa.Table:
+        names = ["new" if name == "old" else name for name in table.column("method").to_pylist()]
+        return table.set_column(table.schema.get_field_index("method"), table.schema.field("method"), pa.array(names))
+
+    commit(tmp_path, 0, [make_row(0, "old"), make_row(0, "kept")])
+    kind, storage = replace(EPISODES, translated=renamed), Storage.at(str(tmp_path))
+    assert [row.method for row in read_part(kind, storage, 0)] == ["new", "kept"]
+    assert [origin.key for origin in read_origins(kind, storage, 0)] == [(0, "new"), (0, "kept")]
 
 
 def test_parts_are_ordered_as_numbers_and_other_files_are_ignored(tmp_path: Path, make_row: MakeRow) -> None:

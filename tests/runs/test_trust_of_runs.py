@@ -13,7 +13,7 @@ from rayfs.datasets.episode_file import encode_manifest
 from rayfs.datasets.image_table import ImageTable, TableWriter
 from rayfs.randomness import torch_generator
 from rayfs.reports.episodes.build import build_report, write_report
-from rayfs.runs.run_directory import EPISODE_MANIFEST, RunDirectory
+from rayfs.runs.run_directory import EPISODE_FILE, RunDirectory
 from rayfs.statistics.compared_run import read_run
 from rayfs.statistics.summary import summarise
 
@@ -48,7 +48,7 @@ def write_run(
     methods = {"logistic-regression": {"c": 1.0}, method: {text: text}}
     with RunDirectory(str(folder)).open(identity, session, methods) as run:
         names = table.class_names
-        run.write_file(EPISODE_MANIFEST, encode_manifest(episodes, PROTOCOL, table.fingerprint, names))
+        run.write_file(EPISODE_FILE, encode_manifest(episodes, PROTOCOL, table.fingerprint, names))
         run.append(rows)
         run.confirm("base_table", table.fingerprint)
         run.write_summary(summarise(run.rows(), "logistic-regression", ["logistic-regression", method]).to_json())

@@ -11,7 +11,7 @@ from rayfs.flags.command_line import EXIT_OK
 from rayfs.methods.registry import canonical
 from rayfs.reports.comparison.drawing import draw_comparisons
 from rayfs.reports.comparison.table import paired_text, unpaired_text
-from rayfs.runs.run_directory import EPISODE_MANIFEST
+from rayfs.runs.run_directory import EPISODE_FILE
 from rayfs.runs.storage import explained
 from rayfs.statistics.compared_run import ComparedRun, image_difference, other_differences, read_run
 from rayfs.statistics.comparison import (
@@ -42,7 +42,7 @@ def run_compare(config: CompareConfig) -> int:
     if paired and a.images is None and b.images is None:
         where = " or ".join(dict.fromkeys(run.location for run in runs))
         print(
-            f"No {EPISODE_MANIFEST} in {where}: which episodes share images is not known, so there is no interval "
+            f"No {EPISODE_FILE} in {where}: which episodes share images is not known, so there is no interval "
             "without replacement. Rerun the run's command, which writes that file."
         )
     _write(config, runs, comparisons, paired, differences)

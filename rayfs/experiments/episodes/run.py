@@ -28,7 +28,7 @@ from rayfs.reports.progress import Progress
 from rayfs.runs.episode_log import EpisodeLog
 from rayfs.runs.result_buffer import ResultBuffer
 from rayfs.runs.rows import Row
-from rayfs.runs.run_directory import EPISODE_MANIFEST, RowsNotSavedError, RunDirectory
+from rayfs.runs.run_directory import EPISODE_FILE, RowsNotSavedError, RunDirectory
 from rayfs.statistics.episodes_summary import EpisodesSummary
 from rayfs.statistics.joint_summary import summarise_joint
 from rayfs.statistics.summary import looked_at, summarise
@@ -135,9 +135,9 @@ def keep_episodes(run: RunDirectory, episodes: list[Episode], protocol: Protocol
     Raises:
         InputError: the run has a file of that name that cannot be read, or it cannot be written.
     """
-    stored = run.read_file(EPISODE_MANIFEST)
-    if stored is None or len(decode_manifest(stored, EPISODE_MANIFEST).episodes) < len(episodes):
-        run.write_file(EPISODE_MANIFEST, encode_manifest(episodes, protocol, table.fingerprint, table.class_names))
+    stored = run.read_file(EPISODE_FILE)
+    if stored is None or len(decode_manifest(stored, EPISODE_FILE).episodes) < len(episodes):
+        run.write_file(EPISODE_FILE, encode_manifest(episodes, protocol, table.fingerprint, table.class_names))
 
 
 def missing_items(experiment: Experiment, completed: set[tuple[int, str]]) -> list[WorkItem]:

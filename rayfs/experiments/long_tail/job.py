@@ -197,7 +197,7 @@ def report(
         choice=choice, classifiers=classifiers_of(config, whole=whole),
         n_resamples=config.resamples, seed=config.seed,
     )  # fmt: skip
-    summary = summarise_long_tail(results)
+    summary = summarise_long_tail(results).to_json()
     print("\n" + long_tail_text(summary), end="", flush=True)
     if run is None:
         return

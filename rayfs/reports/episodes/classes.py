@@ -8,7 +8,7 @@ from rayfs.reports.episodes.class_figures import MAX_MATRIX, class_order, draw_c
 from rayfs.reports.figure_style import SERIES, css_colour
 from rayfs.reports.result_table import ResultTable
 from rayfs.reports.text_table import NONE
-from rayfs.runs.run_directory import EPISODE_MANIFEST
+from rayfs.runs.run_directory import EPISODE_FILE
 
 N_MISTAKES = 15
 """Pairs of classes in the list of mistakes."""
@@ -17,7 +17,7 @@ N_MISTAKES = 15
 def class_sections(counts: Mapping[str, ClassCounts], main: str, colours: Mapping[str, str]) -> list[Section]:
     """Return the sections; classes are sorted by the accuracy of the method `main`, whose mistakes are listed."""
     left_out = sum(of_method.n_left_out for of_method in counts.values())
-    note = f"{left_out:,} rows are of episodes that {EPISODE_MANIFEST} does not hold." if left_out else ""
+    note = f"{left_out:,} rows are of episodes that {EPISODE_FILE} does not hold." if left_out else ""
     caption = f"Hardest first, by {main}; all query images of the distinct episodes."
     accuracy = Figure(draw_class_accuracy(counts, main, colours), "Accuracy of each class", caption)
     caption = "Share of the true class's query images."

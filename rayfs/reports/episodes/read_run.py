@@ -10,7 +10,7 @@ from rayfs.json_text import parse_json
 from rayfs.methods.registry import BASELINE, canonical
 from rayfs.reports.figure_style import method_colours
 from rayfs.runs.rows import Row
-from rayfs.runs.run_directory import EPISODE_MANIFEST, SUMMARY, RunDirectory
+from rayfs.runs.run_directory import EPISODE_FILE, SUMMARY, RunDirectory
 from rayfs.statistics.summary import looked_at
 
 
@@ -43,10 +43,10 @@ def read_run(run: RunDirectory) -> ReadRun:
     methods = [name for name in manifest["methods"] if name in with_rows]
     methods += sorted(with_rows - set(methods))
     baseline = _baseline(run, methods)
-    episodes, problem = None, f"the run has no {EPISODE_MANIFEST} (an earlier version wrote it); its command adds it"
-    if (stored := run.read_file(EPISODE_MANIFEST)) is not None:
+    episodes, problem = None, f"the run has no {EPISODE_FILE} (an earlier version wrote it); its command adds it"
+    if (stored := run.read_file(EPISODE_FILE)) is not None:
         try:
-            episodes, problem = decode_manifest(stored, EPISODE_MANIFEST), ""
+            episodes, problem = decode_manifest(stored, EPISODE_FILE), ""
             _refuse_other_episodes(episodes, manifest["identity"])
         except InputError as error:
             episodes, problem = None, str(error)
@@ -62,7 +62,7 @@ def _refuse_other_episodes(episodes: EpisodeManifest, identity: Mapping[str, Any
     found = {"images": episodes.fingerprint, **asdict(episodes.protocol)}
     for name in ("images", "n_way", "n_shot", "n_query"):
         if wanted.get(name) not in (None, found[name]):
-            raise InputError(f"{EPISODE_MANIFEST} is of another run: its {name} {found[name]}, here {wanted[name]}")
+            raise InputError(f"{EPISODE_FILE} is of another run: its {name} {found[name]}, here {wanted[name]}")
 
 
 def _baseline(run: RunDirectory, methods: Sequence[str]) -> str | None:
