@@ -28,7 +28,7 @@ def draw_cost(summary: RunSummary, colours: Mapping[str, str]) -> Markup:
     if len(points) < MIN_METHODS:
         return Markup()
     gains = summary.baseline is not None
-    what = f"gain over {short(summary.baseline)}, points" if gains else "accuracy, %"
+    what = "accuracy, %" if summary.baseline is None else f"gain over {short(summary.baseline)}, points"
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
