@@ -5,17 +5,14 @@ run stopped. Beside the checkpoint: a sidecar (.json), the learning curve as row
 (.curve.svg).
 
     python jobs/pretrain.py --benchmark omniglot --rotations --out runs/omniglot.safetensors
-    python jobs/pretrain.py --objective rfs-simple --benchmark cifar-fs --data DIR --out runs/rfs.safetensors
-    python jobs/pretrain.py --objective rfs-distill --teacher runs/rfs.safetensors --benchmark cifar-fs --data DIR \\
-        --out runs/rfs_distill.safetensors
-    python jobs/pretrain.py --objective cosine --benchmark cifar100-lt --backbone resnet32 --data DIR \\
-        --out runs/cifar100_lt.safetensors
-    python jobs/pretrain.py --objective cosine --benchmark cifar100-lt --backbone resnet32 --data DIR \\
+    python jobs/pretrain.py --objective rfs-simple --benchmark cifar-fs --out runs/rfs.safetensors
+    python jobs/pretrain.py --objective rfs-distill --teacher runs/rfs.safetensors \\
+        --benchmark cifar-fs --out runs/rfs_distill.safetensors
+    python jobs/pretrain.py --objective cosine --benchmark cifar100-lt --backbone resnet32 \\
         --base-classes not:few --out runs/cifar100_lt_unseen.safetensors
 
-On the long-tailed benchmarks every split has the same classes: there the accuracy of the trained classifier on
-validation images chooses the epoch, and no test image is ever read. --base-classes not:few trains without the few-shot
-classes, which jobs/long_tail_eval.py then recognises as classes that the network never saw.
+On long-tailed benchmarks, whose splits share their classes, the accuracy of the classifier on validation images chooses
+the epoch. --base-classes not:few trains without the few-shot classes; jobs/long_tail_eval.py recognises them later.
 """
 
 import sys

@@ -38,23 +38,21 @@ class PretrainConfig:
     settings: Mapping[str, Any] = settings_of(OBJECTIVE_CATALOGUE)
     """The objective's own settings that were given, by name; the others have their published values."""
     teacher: Annotated[str | None, Shown(value="FILE")] = None
-    """Trained networks to learn from (.safetensors, .pth, or a name in the package), for objectives that have a
-    teacher."""
+    """Trained networks to learn from (.safetensors, .pth, or a name in the package)."""
     teacher_backbone: str | None = None
     """Network of the teacher; default: that of --backbone."""
     init: Annotated[str | None, Shown(value="FILE")] = None
-    """Checkpoint that the backbone starts from (.safetensors, .pth, or a name in the package), whatever its classes;
-    heads start fresh. Default: random weights; Places-LT is published with weights from ImageNet."""
+    """Checkpoint that the backbone starts from, whatever its classes; default: random weights. Heads start fresh."""
     epochs: Annotated[int | None, Shown(title="Training (defaults: as published, --help-objective NAME)")] = None
     """Passes over the base set."""
     batch: int | None = None
-    """Images a step over all workers, before an objective makes several views of each."""
+    """Images a step over all workers, before several views are made of each."""
     lr: float | None = None
     """Learning rate at the start."""
     head_lr: float | None = None
-    """Learning rate of the heads at the start, where it differs from the backbone's."""
+    """The same of the heads; default: that of the backbone."""
     schedule: str | None = None
-    """How the rate falls: step, cosine (to 0, epoch by epoch) or poly (to 0, step by step)."""
+    """How the rate falls: step, cosine (every epoch) or poly (every step)."""
     lr_decay: float | None = None
     """step: factor at each decay point."""
     decay_at: tuple[float, ...] | None = None
@@ -66,19 +64,17 @@ class PretrainConfig:
     weight_decay: float | None = None
     """L2 penalty."""
     sampler: str | None = None
-    """uniform (each image once an epoch), square-root (classes by the root of their size) or class-aware (classes
-    equally often)."""
+    """uniform (each image once), square-root (classes by the root of their size) or class-aware (alike)."""
     precision: str = "auto"
-    """float32 (GPUs multiply in TF32), bf16 (autocast), or auto: bf16 on a GPU, float32 on CPUs (ours)."""
+    """float32 (TF32 on GPUs), bf16 (autocast), or auto: bf16 on a GPU, float32 on CPUs (ours)."""
     seed: int = 0
     """Root seed of initialisation, order, views and validation episodes."""
     validation_n_way: Annotated[int, Shown(title="Validation, which chooses the epoch")] = 5
-    """Classes of the validation episodes. Long-tailed benchmarks have none: there the accuracy of the trained
-    classifier on validation images chooses, as the mean over classes."""
+    """Classes of the validation episodes (ours); long-tailed benchmarks have none."""
     validation_n_shot: int = 1
-    """Support images a class of the validation episodes."""
+    """Support images a class of the validation episodes (ours)."""
     validation_episodes: int = 200
-    """Validation episodes, 2 or more, the same every epoch; frozen features and logistic regression."""
+    """Validation episodes, 2 or more, the same every epoch (ours)."""
 
     def __post_init__(self) -> None:
         refuse_unknown(self, "objective", tuple(OBJECTIVES))

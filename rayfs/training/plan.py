@@ -77,7 +77,7 @@ class TrainingPlan:
                 "teacher": self.teacher_hash,
                 "init": self.init_hash,
             },
-            "workers": self.n_workers,
+            "workers": None if self.config.definition.any_workers else self.n_workers,
             "device": self.device_type,
         }
         plain: dict[str, Any] = json.loads(json.dumps(settings))

@@ -166,6 +166,7 @@ PROTOTYPES = ObjectiveDefinition(
     recipe=recipe,
     without=("sampler", "momentum"),
     unit="episodes",
+    any_workers=True,
     validation="prototypes_objective:ten_episodes",
     create="prototypes_objective:create",
 )

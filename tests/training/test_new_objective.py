@@ -99,6 +99,17 @@ def test_wrong_flags_are_refused_by_name(job, tmp_path, capsys, flags, message):
     assert message in capsys.readouterr().err
 
 
+def test_other_number_of_workers_is_the_same_training_where_it_gives_the_same_bits(tmp_path):
+    def identity(objective: str, n_workers: int) -> dict[str, Any]:
+        return plan_training(
+            benchmark="characters", data=None, image_size=None, backbone="conv4", n_workers=n_workers, command=["job"],
+            out=tmp_path / "a.safetensors", config=PretrainConfig(objective=objective, validation_n_way=3),
+        ).identity  # fmt: skip
+
+    assert identity("prototypes", 1) == identity("prototypes", 2)
+    assert identity("cross-entropy", 1) != identity("cross-entropy", 2)
+
+
 def test_steps_that_workers_cannot_share_are_refused_by_their_unit(tmp_path):
     with pytest.raises(InputError, match="a batch of 4 episodes cannot be shared evenly by 3 workers"):
         plan_training(

@@ -13,7 +13,7 @@ def balanced_softmax_recipe(benchmark: str) -> dict[str, Any]:
 
 BALANCED_SOFTMAX = ObjectiveDefinition(
     name="balanced-softmax",
-    summary="scaled cosines, class sizes in the loss (Balanced Meta-Softmax, NeurIPS 2020)",
+    summary="scaled cosines with class sizes (Balanced Meta-Softmax, NeurIPS 2020)",
     settings=CosineSettings,
     recipe=balanced_softmax_recipe,
     create="rayfs.training.objectives.cosine.loss:create_balanced",

@@ -64,6 +64,8 @@ class ObjectiveDefinition:
     """Settings of the loop that mean nothing to it: sampler, where it draws episodes."""
     unit: str = "images"
     """What a step is a number of, as messages say it."""
+    any_workers: bool = False
+    """Whether the weights are the same bits for any number of workers, so that another number may go on."""
     validation: str = "rayfs.training.validation:by_benchmark"
     """"module:function", which makes what chooses the epoch to keep."""
 

@@ -40,7 +40,7 @@ class CosineSettings:
 
 COSINE = ObjectiveDefinition(
     name="cosine",
-    summary="cross-entropy of scaled cosines (compositional knowledge transfer, CVPR 2022)",
+    summary="scaled cosines (compositional knowledge transfer, CVPR 2022)",
     settings=CosineSettings,
     recipe=cosine_recipe,
     create="rayfs.training.objectives.cosine.loss:create",

@@ -41,7 +41,7 @@ class SkdGen1Settings:
 
 SKD_GEN1 = ObjectiveDefinition(
     name="skd-gen1",
-    summary="a copy of the teacher answers as it does, also to turned images (SKD, BMVC 2021)",
+    summary="a copy of the teacher, also on turned images (SKD, BMVC 2021)",
     settings=SkdGen1Settings,
     recipe=skd_gen1_recipe,
     teacher=TeacherDemand(made_by="skd-gen0", heads={"classifier": BASE_CLASSES}, copied=True),
