@@ -21,7 +21,7 @@ from rayfs.reports.published.label_halluc import FROZEN, PublishedRow, Published
 from rayfs.reports.result_cells import ResultCells
 from rayfs.reports.table_exports import latex_table, markdown_table
 from rayfs.reports.text_table import aligned
-from rayfs.runs.storage import Storage, location_below
+from rayfs.runs.storage import Storage, explained, location_below
 
 SUFFIXES = (".safetensors", ".pth")
 
@@ -177,7 +177,8 @@ def write_files(config: PaperTableConfig, n_shot: int, title: str, text: str, ce
     """Write the table beside its runs."""
     storage = Storage.at(config.out)
     name = f"table_{config.table}_{config.benchmark}_{n_shot}shot"
-    storage.write(f"{name}.txt", text.encode())
-    storage.write(f"{name}.md", f"{title}\n\n{markdown_table(cells)}".encode())
-    storage.write(f"{name}.tex", latex_table(cells).encode())
+    with explained(f"write the table {storage.path(name)}"):
+        storage.write(f"{name}.txt", text.encode())
+        storage.write(f"{name}.md", f"{title}\n\n{markdown_table(cells)}".encode())
+        storage.write(f"{name}.tex", latex_table(cells).encode())
     print(f"{storage.path(name)}.txt, .md, .tex")
