@@ -1,6 +1,8 @@
 """Tuning of knowledge transfer: flags, the files of a search, and a search on a small ImageNet-LT with Ray Tune."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import tyro
 
 from rayfs.errors import InputError
 from rayfs.experiments.long_tail.flags import LongTailEvalConfig
+from rayfs.experiments.tuning import long_tail
 from rayfs.experiments.tuning.flags import TuneConfig
 from rayfs.experiments.tuning.long_tail import paste_command
 from rayfs.experiments.tuning.long_tail_flags import evaluation_config, transfer_space
@@ -140,3 +143,33 @@ def test_the_page_shows_the_best_first_and_escapes() -> None:
     page = build_search_page("<b>", tuned, "python <job>", ["python", "s3://k:secret@b"])
     assert "python &lt;job&gt;" in page and "<b>," not in page and "secret" not in page and "<svg" in page
     assert page.index(">31.00<") < page.index(">21.00<") < page.index(">11.00<")
+
+
+def test_the_final_lies_below_the_search_with_the_credentials_and_options_of_its_uri(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Test images are said to be used before they are, and another winner is refused."""
+    asked: list[LongTailEvalConfig] = []
+
+    @contextmanager
+    def opened_final(chosen: LongTailEvalConfig, *given: object) -> Iterator[None]:
+        asked.append(chosen)
+        yield None
+
+    monkeypatch.setattr(long_tail, "opened", opened_final)
+    for name in ("open_images", "evaluate"):
+        monkeypatch.setattr(long_tail, name, lambda *given: None)
+    tuned = TunedEnsemble(
+        best=scored(3.0), scored=[scored(3.0)], reference=scored(2.0), objective="all", n_images=9, seconds=1.0
+    )
+    config = TuneConfig(method="compositional", benchmark="cifar100-lt", out="s3://key:secret@bucket/x?region=eu")
+    with opened(str(tmp_path)) as run:
+        store = BlockStore(run, IDENTITY)
+        kept = []
+        monkeypatch.setattr(long_tail, "report", lambda *given: kept.append(run.read_file("search.json")))
+        long_tail._final(config, (0,), None, None, tuned, store, ["python", "job"])
+        assert asked[0].out == "s3://key:secret@bucket/x/final?region=eu" and asked[0].split == "test"
+        assert json.loads(kept[0])["final"]["tau"] == SETTING.tau
+        other = replace(tuned, best=scored(3.0, tau=1.5))
+        with pytest.raises(InputError, match="test images were used already"):
+            long_tail._final(config, (0,), None, None, other, store, ["python", "job"])

@@ -1,7 +1,9 @@
 """Evaluations of long-tailed recognition in their run directory: locked, resumed as themselves, old ones opened."""
 
 import json
+import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,8 @@ from rayfs.errors import InputError
 from rayfs.runs.class_rows import CLASSES, ClassRow, summary_of
 from rayfs.runs.identity import LongTailIdentity
 from rayfs.runs.rows import Row
-from rayfs.runs.run_directory import SUMMARY, RunDirectory
+from rayfs.runs.run_directory import SUMMARY, RowsNotSavedError, RunDirectory
+from rayfs.runs.storage import Storage
 from rayfs.statistics.compared_run import read_run
 
 EVALUATION = LongTailIdentity(settings={"tau": 10.0, "k": (0, 20)}, tables={}, checkpoints=[])
@@ -91,3 +94,27 @@ def test_a_damaged_file_of_rows_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(InputError, match=r"classes.parquet cannot be read: .*; if it is damaged, delete it and rerun"):
         opened(tmp_path)
+
+
+def test_rows_were_written_when_their_file_was(tmp_path: Path) -> None:
+    with opened(tmp_path) as run:
+        assert run.written_at() is None, "a manifest is no row"
+        run.replace([row(0)])
+        run.write_file("report.html", "<html>")
+    for number, name in enumerate(["manifest.json", "classes.parquet", "report.html"]):
+        os.utime(tmp_path / name, (number, number))
+    assert run.written_at() == (datetime.fromtimestamp(1, UTC), datetime.fromtimestamp(1, UTC))
+
+
+def test_rows_that_cannot_be_written_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with opened(tmp_path) as run:
+        run.replace([row(0)])
+        monkeypatch.setattr(Storage, "write", full)
+        with pytest.raises(
+            RowsNotSavedError, match=r"2 rows .*classes.parquet, .* \(1 checkpoints, 2 classes\): .*No space"
+        ):
+            run.replace([row(0, 2), row(1)])
+        assert run.rows() == [row(0)]

@@ -20,7 +20,7 @@ from rayfs.reports.published.registry import published_table
 from rayfs.reports.published.table import PublishedRow, PublishedTable
 from rayfs.reports.result_table import ResultTable
 from rayfs.reports.table_exports import latex_table, markdown_table, text_table
-from rayfs.runs.storage import Storage, location_below
+from rayfs.runs.storage import Storage, explained, location_below
 from rayfs.statistics.episodes_summary import EpisodesSummary
 
 SUFFIXES = (".safetensors", ".pth")
@@ -178,7 +178,8 @@ def write_files(config: PaperTableConfig, n_shot: int, title: str, text: str, ce
     """Write the table beside its runs."""
     storage = Storage.at(config.out)
     name = f"table_{config.table}_{config.benchmark}_{n_shot}shot"
-    storage.write(f"{name}.txt", text.encode())
-    storage.write(f"{name}.md", f"{title}\n\n{markdown_table(cells)}".encode())
-    storage.write(f"{name}.tex", latex_table(cells).encode())
+    with explained(f"write the table {storage.path(name)}"):
+        storage.write(f"{name}.txt", text.encode())
+        storage.write(f"{name}.md", f"{title}\n\n{markdown_table(cells)}".encode())
+        storage.write(f"{name}.tex", latex_table(cells).encode())
     print(f"{storage.path(name)}.txt, .md, .tex")
