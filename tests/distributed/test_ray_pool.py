@@ -309,11 +309,12 @@ def test_workers_without_a_place_to_restart_neither_end_nor_delay_the_run(pool) 
 
 
 def test_code_that_raises_while_it_loads_is_tried_again_on_a_gpu_alone(pool, capsys) -> None:
-    busy = iter([raised(RuntimeError("GPU busy"))])
+    error = raised(RuntimeError("GPU busy"))
+    busy = iter([error])
     made, fake = pool(1, lambda method: next(busy, "fine"))
     assert solved(made, 1) == [(0, "ok", 1)] and fake.killed == [("episode-worker-0", False)]
     assert "cannot load, and is tried again: RuntimeError: GPU busy" in capsys.readouterr().out
-    made, _ = pool(1, lambda method: raised(RuntimeError("no such file")), gpu=False)
+    made, _ = pool(1, lambda method: error, gpu=False)
     with pytest.raises(ray.exceptions.RayTaskError, match="the traceback"):
         solved(made, 1)
 
