@@ -335,6 +335,7 @@ def test_a_limit_for_episodes_reaches_the_scheduler(pool, monkeypatch) -> None:
     def slowly(references: list, num_returns: int, timeout: float) -> tuple[list, list]:
         """Find the episode unfinished until its worker was killed."""
         looked.append(timeout)
+        assert len(looked) < 50, "its worker should be killed long since"
         return finished(references, num_returns, timeout) if fake.killed or len(looked) <= 2 else ([], references)
 
     monkeypatch.setattr(fake, "wait", slowly)
