@@ -251,10 +251,12 @@ def test_closing_kills_every_actor_that_is_left_for_good() -> None:
 def pool(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[EpisodePool, StandInRay]]:
     """Return what makes a pool on a stand-in for Ray."""
 
-    def build(n_workers: int, answer: Callable[[str], object] = lambda method: "fine", **settings: Any) -> Any:
+    def build(
+        n_workers: int, answer: Callable[[str], object] = lambda method: "fine", *, gpu: bool = True, **settings: Any
+    ) -> Any:  # fmt: skip
         fake = StandInRay(answer)
         monkeypatch.setitem(sys.modules, "ray", fake)
-        spec: Any = SimpleNamespace(methods={"lr": 0}, gpu=True)
+        spec: Any = SimpleNamespace(methods={"lr": 0}, gpu=gpu)
         size = PoolSize(workers=n_workers, cpus_per_worker=2, gpus_per_worker=0.5)
         return EpisodePool(spec, size, **settings), fake
 
@@ -306,6 +308,17 @@ def test_workers_without_a_place_to_restart_neither_end_nor_delay_the_run(pool) 
     assert time.monotonic() - started < 5
 
 
+def test_code_that_raises_while_it_loads_is_tried_again_on_a_gpu_alone(pool, capsys) -> None:
+    error = raised(RuntimeError("GPU busy"))
+    busy = iter([error])
+    made, fake = pool(1, lambda method: next(busy, "fine"))
+    assert solved(made, 1) == [(0, "ok", 1)] and fake.killed == [("episode-worker-0", False)]
+    assert "cannot load, and is tried again: RuntimeError: GPU busy" in capsys.readouterr().out
+    made, _ = pool(1, lambda method: error, gpu=False)
+    with pytest.raises(ray.exceptions.RayTaskError, match="the traceback"):
+        solved(made, 1)
+
+
 def test_a_pool_that_may_grow_asks_how_many_workers_fit(pool, monkeypatch, capsys) -> None:
     monkeypatch.setattr("rayfs.distributed.scheduler.GROW_S", 0)
     made, fake = pool(1, capacity=lambda: 4)
@@ -322,6 +335,7 @@ def test_a_limit_for_episodes_reaches_the_scheduler(pool, monkeypatch) -> None:
     def slowly(references: list, num_returns: int, timeout: float) -> tuple[list, list]:
         """Find the episode unfinished until its worker was killed."""
         looked.append(timeout)
+        assert len(looked) < 50, "its worker should be killed long since"
         return finished(references, num_returns, timeout) if fake.killed or len(looked) <= 2 else ([], references)
 
     monkeypatch.setattr(fake, "wait", slowly)

@@ -77,6 +77,7 @@ def test_a_method_solved_by_a_former_run_pairs_with_the_one_that_comes_now(drive
     assert driver.committed == driver.counted == now and len(driver.log_path.read_text().splitlines()) == 3
     shown = last_line(capsys)
     assert shown.startswith("done 2/2 | m 80.0 ± ") and "| gain vs lr +25.0 ± 63.5 |" in shown
+    assert shown.endswith("failed 0"), "a failure that is tried again, and solved, is none"
     assert pool.is_closed
 
 
