@@ -88,18 +88,20 @@ def run_benchmark(config: BenchmarkConfig) -> int:
 
 def prepare(config: BenchmarkConfig, cache_dir: Path, folder: Path) -> Bench:
     """Open data and backbone, connect to Ray, and have the features of the base images, or random ones."""
-    benchmark = open_benchmark(config.benchmark, config.data, config.image_size)
-    defaults = default_protocol(config.benchmark)
+    benchmark = open_benchmark(config.data.benchmark, config.data.folder, config.data.image_size)
+    defaults = default_protocol(config.data.benchmark)
     n_way, n_shot = config.n_way or defaults["n_way"], config.n_shot or defaults["n_shot"]
-    whole = resolve("label-halluc", config.benchmark, n_way, n_shot, {"steps": config.steps} if config.steps else {})
+    given = {"steps": config.steps} if config.steps else {}
+    whole = resolve("label-halluc", config.data.benchmark, n_way, n_shot, given)
     assert isinstance(whole, LabelHallucConfig)
     part = whole if config.whole else replace(whole, steps=min(config.measured_steps, whole.steps))
-    packaged = best_packaged(config.backbone, config.benchmark, benchmark.channels, benchmark.image_size)
-    is_random = config.checkpoint is None and packaged is None
+    packaged = best_packaged(config.backbone.name, config.data.benchmark, benchmark.channels, benchmark.image_size)
+    name, checkpoint = config.backbone.name, config.backbone.checkpoint
+    is_random = checkpoint is None and packaged is None
     experiment = prepare_experiment(
         benchmark=benchmark, protocol=Protocol(n_way=n_way, n_shot=n_shot, n_query=defaults["n_query"], split="test"),
-        n_episodes=config.rounds, manifest=None, methods={"label-halluc": whole}, backbone=config.backbone,
-        checkpoint=random_checkpoint(benchmark, config.backbone, folder) if is_random else config.checkpoint,
+        n_episodes=config.rounds, manifest=None, methods={"label-halluc": whole}, backbone=name,
+        checkpoint=random_checkpoint(benchmark, name, folder) if is_random else checkpoint,
         cache_dir=cache_dir,
     )  # fmt: skip
     connect()

@@ -6,8 +6,6 @@ hyperparameter tuning", MLSys 2020. Ray Tune takes the decisions; this keeps the
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from rayfs.errors import InputError
 
 
@@ -67,4 +65,8 @@ class Rungs:
         before = self.gains.setdefault(episodes, {})
         others = [value for name, value in before.items() if name != trial]
         before.setdefault(trial, gain)
-        return float(np.quantile(others, 1 - 1 / self.race.reduction)) if others else None
+        if not others:
+            return None
+        import numpy as np  # not above: command lines import this module and should answer at once
+
+        return float(np.quantile(others, 1 - 1 / self.race.reduction))

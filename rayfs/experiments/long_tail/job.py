@@ -56,7 +56,7 @@ def run_long_tail_eval(config: LongTailEvalConfig, command: list[str]) -> int:
     refuse_weights_of_unseen(config, images, models)
     if config.out is not None:
         refuse_other_run(config.out, identity(config, images, models))
-    configure_process(config.threads)
+    configure_process(config.compute.threads)
     with sigterm_as_interrupt():
         found = []
         for model in models:
@@ -179,7 +179,7 @@ def report(
     whole = bool(models[0].seen_C.all())
     choice = config.setting if whole else continual_setting(config.setting)
     results = LongTailResults(
-        benchmark=config.benchmark, split=config.split, backbone=config.backbone, class_names=images.class_names,
+        benchmark=config.data.benchmark, split=config.split, backbone=config.backbone, class_names=images.class_names,
         counts_C=images.counts_C, labels_N=images.labels[config.split], borders=config.groups, checkpoints=found,
         choice=choice, classifiers=classifiers_of(config, whole=whole),
         n_resamples=config.resamples, seed=config.seed,

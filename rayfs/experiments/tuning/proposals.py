@@ -36,7 +36,7 @@ class Plan:
         n = config.n_trials if config.search == "optuna" else len(self.proposed) - 1
         stops = f"losers may stop after {', '.join(map(str, race.rungs))}" if race.rungs else "no trial stops early"
         return (
-            f"search ({config.search}, seed {config.seed}): {spaces}\n"
+            f"search ({config.search}, seed {config.protocol.seed}): {spaces}\n"
             f"the default and {n} trials of up to {race.episodes} episodes, the same for all; {stops} (reduction "
             f"{race.reduction}); a report every {race.block}"
         )
@@ -67,7 +67,7 @@ def make_plan(config: TuneConfig) -> Plan:
                 ", lower --grid-points, or search fewer settings with --tune"
             )
     else:
-        settings = [random_settings(config.spaces, config.seed, trial) for trial in range(config.n_trials)]
+        settings = [random_settings(config.spaces, config.protocol.seed, trial) for trial in range(config.n_trials)]
     return Plan(config=config, proposed=dict(config.variants.of(each) for each in [{}, *settings]))
 
 
@@ -94,7 +94,7 @@ def _optuna(config: TuneConfig, trials: Sequence[Trial]) -> Any:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     distributions = {name: _distribution(space) for name, space in config.spaces.items()}
     scored = [t for t in trials if t.gain is not None and t.state in ("finished", "stopped") and _inside(t, config)]
-    sampler = optuna.samplers.TPESampler(seed=(config.seed * 1_000_003 + len(scored)) % 2**32)
+    sampler = optuna.samplers.TPESampler(seed=(config.protocol.seed * 1_000_003 + len(scored)) % 2**32)
     search = OptunaSearch(space=distributions, metric="gain", mode="max", sampler=sampler)
     for trial in scored:
         search.add_evaluated_point(dict(trial.settings), trial.gain)
