@@ -46,6 +46,8 @@ class Catalogue:
     """What one of them is called, as in --help-method."""
     entries: Callable[[], Mapping[str, Entry]]
     """Name -> entry, in the order of help."""
+    is_brief: bool = False
+    """The job's help has the names alone, without the summaries."""
     describe: Callable[[str, Mapping[str, Any]], str]
     """Return the help of one entry; arguments: its name, and flag -> value of the rest of the command line."""
 

@@ -107,11 +107,13 @@ def _said(flag: Flag) -> str:
 
 
 def _listed(catalogue: Catalogue, width: int) -> list[str]:
-    entries = catalogue.entries()
+    entries, ask = catalogue.entries(), f"--help-{catalogue.word}"
+    if catalogue.is_brief:
+        text = f"{', '.join(entries)}. Each of their settings is a flag, too ({ask} {next(iter(entries))})."
+        return columns([Line(name=f"the {catalogue.word}s", text=text)], width)
     lines = [Line(name=f"  {name}", text=entry.summary) for name, entry in entries.items()]
-    first = next(iter(entries))
     return [
-        f"  The {catalogue.word}s; each of their settings is a flag, too (--help-{catalogue.word} {first}):",
+        f"  The {catalogue.word}s; each of their settings is a flag, too ({ask} {next(iter(entries))}):",
         *columns(lines, width),
     ]
 

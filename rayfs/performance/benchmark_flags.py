@@ -16,7 +16,7 @@ Measure = Literal["ratio", "scaling", "sweep", "startup", "driver", "memory", "p
 class BenchmarkConfig:
     """Flags of `jobs/benchmark.py`."""
 
-    measure: tuple[Measure, ...] = ("ratio",)
+    measure: Annotated[tuple[Measure, ...], Shown(value="MEASURE ...", title="What is measured")] = ("ratio",)
     """ratio: the engine against the naive recipe. scaling: 1, 2, ... workers of the engine. sweep: an episode's cost
     against ways, shots, steps and base images. startup: seconds to the first episode of the main job. driver: the
     driver's cost of an episode that does nothing. memory: what processes hold while synthetic base images are banked

@@ -12,9 +12,8 @@ from rayfs.flags.flag import Shown
 class CompareConfig:
     """Flags of `jobs/compare.py`."""
 
-    runs: Annotated[tuple[str, ...], Shown(positional=True, value="A [B]")]
-    """One or two run directories (those with a manifest.json), each a local path or a URI such as s3://bucket/run. They
-    are only read."""
+    runs: Annotated[tuple[str, ...], Shown(positional=True, value="A [B]", title="Runs")]
+    """One or two run directories (those with a manifest.json), each a local path or a URI such as s3://bucket/run."""
     methods: Annotated[tuple[str, ...], Shown(title="What is compared")] = ()
     """X Y: X of A against Y of B (or of A, where there is no B). X alone: X of both runs, or X against the baseline.
     Default: every method that both runs have, or every method of the one run against its baseline."""

@@ -14,7 +14,7 @@ _SUMMARIES = {
     "lr": "logistic regression on the frozen backbone; the baseline of every gain",
     "nearest-prototype": "nearest class mean on the frozen backbone",
     "support-only": "finetunes on the support images alone",
-    "hard-label": "finetunes on the support, and on base images under their hard pseudo-labels",
+    "hard-label": "finetunes on support and base images under their hard pseudo-labels",
     "label-halluc": "Label Hallucination: finetunes with soft pseudo-labels of base images",
     "assoalign": "associative alignment: finetunes with base images related to the support",
     "feature-distill": "finetunes on the support while features of base images stay as they were",

@@ -27,7 +27,7 @@ class LongTailEvalConfig:
     groups: Borders = "paper"
     """Borders of few, medium and many: paper (many ≥ 100, few ≤ 20 training images) or kang (many > 100, few < 20)."""
     backbone: Annotated[str, Shown(title="Backbone")] = "resnet32"
-    """What the checkpoints are of; names as in jobs/pretrain.py --help."""
+    """Network of the checkpoints; names: jobs/pretrain.py --help."""
     checkpoint: Annotated[tuple[str, ...], Shown(value="FILE ...")] = ()
     """Backbones with their cosine head (jobs/pretrain.py --objective cosine; .safetensors, .pth, or a name in the
     package). Several are repeats, trained with other seeds: means and intervals over them. One that was trained without

@@ -12,9 +12,9 @@ from rayfs.flags.flag import Shown
 class ReportConfig:
     """Which run, and where its report goes."""
 
-    run: Annotated[str, Shown(positional=True, value="RUN")]
+    run: Annotated[str, Shown(positional=True, value="RUN", title="Run")]
     """The run directory: a local path or URI."""
-    out: Annotated[Path | None, Shown(value="FILE")] = None
+    out: Annotated[Path | None, Shown(value="FILE", title="Output")] = None
     """Write the page to this file, and nothing into the run. Default: report.html and table.csv, .md and .tex in it."""
 
     def __post_init__(self) -> None:

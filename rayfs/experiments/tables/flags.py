@@ -15,7 +15,7 @@ from rayfs.reports.published.label_halluc import BENCHMARKS, published_table
 class PaperTableConfig:
     """Flags of `jobs/paper_table.py`."""
 
-    table: Annotated[str, Shown(value="TABLE")]
+    table: Annotated[str, Shown(value="TABLE", title="Table")]
     """Table of the Label Hallucination paper: 2 (all methods), 3 (what to do with the base set), 4 (which part gets
     gradients), 5 (six embeddings), 6 (associative alignment); 10-way, 20-way (README of its code)."""
     benchmark: Annotated[Literal["cifar-fs", "fc100"], Shown(title="What it is run on")] = "cifar-fs"
@@ -50,7 +50,7 @@ class PaperTableConfig:
     precision: Literal["float32", "bf16"] | None = None
     """Of finetuning; default: float32. bf16 pays on GPUs and on CPUs with AMX."""
     workers: WorkerFlags = group(WorkerFlags(), "Workers")
-    out: Annotated[str, Shown(value="DIR")]
+    out: Annotated[str, Shown(value="DIR", title="Output")]
     """Folder of the runs, one for each embedding and number of shots, and of the table. Tables of one folder share
     rows: what table 3 ran, table 4 does not run again."""
 

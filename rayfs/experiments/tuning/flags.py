@@ -24,24 +24,22 @@ class TuneConfig:
     """Flags of `jobs/tune.py`."""
 
     method: Annotated[str, Shown(title="Method")] = "label-halluc"
-    """What is tuned: a method below, or compositional: thresholds and τ of knowledge transfer on a long tail."""
+    """What is tuned: a method, or compositional (knowledge transfer on a long tail)."""
     recipe: RecipeName = "released"
-    """What trials start from: released or fast, as in jobs/label_halluc_eval.py."""
+    """What trials start from."""
     hold: Annotated[tuple[str, ...], Shown(value="S=V ...")] = ()
-    """Settings that all trials have, as in steps=50 base-gradient=head, or as flags, --steps 50; default: the
-    recipe's."""
-    settings: Mapping[str, Any] = settings_of(METHODS)
+    """Settings of all trials, as in steps=50, which is the same as --steps 50; default: the recipe's."""
+    settings: Mapping[str, Any] = settings_of(replace(METHODS, is_brief=True))
     """Setting -> value of the settings given as flags: all trials have them."""
     tune: Annotated[tuple[str, ...], Shown(title="Search")] = ()
-    """Settings to search, such as lr head-lr temperature; default by method (label-halluc: lambda-kl temperature steps
-    lr head-lr)."""
+    """Settings to search, as in lr head-lr; default: those that the method names."""
     space: Annotated[tuple[str, ...], Shown(value="SPACE ...")] = ()
-    """Other spaces than the default, the method's own: lr=0.01:0.3:log, steps=50:200, schedule=constant,cosine."""
+    """Other spaces than the default, the method's own: lr=0.01:0.3:log steps=50:200 schedule=constant,cosine."""
     search: Literal["random", "grid", "optuna"] = "random"
-    """How trials are proposed. random: trial i of a seed is always the same, so that more trials continue fewer. optuna
-    (TPE) learns from trials that ended; it needs `pip install 'rayfs[optuna]'`."""
+    """random (trial i of a seed is always the same), grid, or optuna (TPE, which learns from trials that ended; `pip
+    install 'rayfs[optuna]'`)."""
     n_trials: int = 50
-    """Trials beside trial 0, which is the recipe's own default; with compositional, settings."""
+    """Trials beside trial 0, the recipe's own default; with compositional, settings."""
     grid_points: int = 3
     """grid: values of each range."""
     data: DataFlags = group(
@@ -51,17 +49,17 @@ class TuneConfig:
     )  # fmt: skip
     protocol: ProtocolFlags = group(
         ProtocolFlags(split="validation"), "Episodes",
-        split="A search sees validation classes only; anything else is an error.",
-        seed="Root seed of the episodes, of all randomness in them, and of the trials that are drawn.",
+        split="A search sees validation classes only.",
+        seed="Root seed of the episodes, of the trials, and of all randomness in them.",
     )  # fmt: skip
     episodes: int = 72
-    """Most episodes of a trial; all trials see the same ones in the same order."""
+    """Most episodes of a trial; all trials have the same ones."""
     grace: Annotated[int, Shown(title="Stopping losers early")] = 8
     """Episodes before a trial may be stopped."""
     reduction: int = 3
     """At GRACE, GRACE x REDUCTION, ... episodes the best 1/REDUCTION of the trials so far go on (ASHA)."""
     block: int = 8
-    """Episodes between two reports: what a kill may lose of a trial."""
+    """Episodes between two reports: a kill may lose so many."""
     asha: bool = True
     """Stop losers early."""
     backbone: BackboneFlags = group(BackboneFlags(), "Backbone")
@@ -70,14 +68,14 @@ class TuneConfig:
     cpus_per_trial: int = 1
     """CPU cores, and threads, a trial."""
     gpus_per_trial: float | None = None
-    """GPUs a trial, perhaps a fraction such as 0.25; default: 1 where the cluster has GPUs, else 0."""
+    """GPUs a trial, or a fraction; default: 1 where the cluster has GPUs, else 0."""
     wait_for_nodes: Annotated[float | None, Shown(value="S")] = None
-    """Seconds to wait for nodes that have still to join; default as in jobs/label_halluc_eval.py."""
-    out: Annotated[str, Shown(value="DIR")]
+    """Seconds to wait for nodes to join; default as in jobs/label_halluc_eval.py."""
+    out: Annotated[str, Shown(value="DIR", title="Output")]
     """Run directory of the search: a path, or a URI such as s3://bucket/run."""
-    final: Annotated[bool, Shown(title="Output")] = False
-    """After the search, run the winner once on test classes beside the recipe's default and lr, in OUT/final. The
-    directory then counts as used: another winner is refused."""
+    final: bool = False
+    """Then run the winner once on test classes, in OUT/final, beside the recipe's default and the baseline. Another
+    winner is refused there."""
     final_episodes: int = 600
     """Test episodes of --final."""
     log_to: tuple[Tracker, ...] = ()
