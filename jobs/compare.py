@@ -1,9 +1,9 @@
 """Compare two runs, or two methods, on the same episodes.
 
-    python jobs/compare.py runs/a runs/b                             # every method that both have
-    python jobs/compare.py runs/a                                    # every method, the run's baseline
-    python jobs/compare.py runs/a --methods label-halluc lr          # two methods of one run
-    python jobs/compare.py runs/a runs/b --methods label-halluc lr   # a method of A, another one of B
+    python jobs/compare.py runs/a runs/b                            # all methods of both
+    python jobs/compare.py runs/a                                   # against the baseline
+    python jobs/compare.py runs/a --methods label-halluc lr         # two methods of one run
+    python jobs/compare.py runs/a runs/b --methods label-halluc lr  # one of A, another of B
 
 Pairing is by episode: episodes differ far more in difficulty than methods do in skill, and on the same episodes that
 cancels. So runs of different episodes, images or protocols are refused, unless forced (--force-unpaired).

@@ -1,7 +1,7 @@
 """Evaluate classifiers for a long tail: a trained cosine head, prototypes, and what knowledge transfer makes of them.
 
     python jobs/long_tail_eval.py --benchmark cifar100-lt
-    python jobs/long_tail_eval.py --checkpoint a.safetensors b.safetensors --search 5000 --out runs/a
+    python jobs/long_tail_eval.py --checkpoint a.pth b.pth --search 5000 --out runs/long-tail
 
 Few-shot classes that the network has never seen in training:
 

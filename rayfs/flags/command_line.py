@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from rayfs.errors import InputError, Terminated
-from rayfs.flags.flag import Catalogue, catalogue_of, flags_of
+from rayfs.flags.flag import Catalogue, Flag, catalogue_of, flags_of
 from rayfs.flags.help_text import help_page
 from rayfs.flags.parsing import parse, parsed_values
 from rayfs.redaction import without_secrets
@@ -77,10 +77,11 @@ def _entry_help(config_class: type, catalogue: Catalogue, name: str, rest: Seque
     known = catalogue.entries()
     if name not in known:
         raise InputError(f"--help-{catalogue.word} is '{name}'; expected one of {', '.join(known)}")
-    flags = [
-        replace(flag, default=None if flag.default is MISSING else flag.default) for flag in flags_of(config_class)
-    ]
-    return catalogue.describe(name, parsed_values(flags, rest))
+    return catalogue.describe(name, parsed_values([_not_required(flag) for flag in flags_of(config_class)], rest))
+
+
+def _not_required(flag: Flag) -> Flag:
+    return replace(flag, hint=flag.hint | None, default=None) if flag.default is MISSING else flag
 
 
 def _job_name() -> str:

@@ -1,11 +1,13 @@
 """The methods as flags: a setting of any method is a flag of its own, and `--help-method NAME` lists those of one."""
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, cast
 
 from rayfs.errors import InputError
 from rayfs.flags.flag import Catalogue, Entry
+from rayfs.flags.help_text import page_width
 from rayfs.flags.settings_help import settings_table
 from rayfs.methods.configs import CONFIGS
 from rayfs.methods.recipes import BENCHMARK_RECIPES, RECIPES, RecipeName, default_protocol, resolve
@@ -50,12 +52,14 @@ def describe_method(name: str, values: Mapping[str, Any]) -> str:
         setting.name: tuple(getattr(config, setting.name) for config in chosen.values())
         for setting in fields(cast(Any, entry.settings))
     }
-    head = (
-        f"{name}: {entry.summary}.\n\nSettings in {n_way}-way {n_shot}-shot episodes of {benchmark} (other episodes: "
-        "--benchmark, --n-way, --n-shot). A flag such as\n--support-views 1 is for every method that has the setting; "
-        f"{name}:support-views=1 in --methods is for one.\n"
+    example = next(iter(defaults)).replace("_", "-")
+    about = (
+        f"Settings in {n_way}-way {n_shot}-shot episodes of {benchmark} (other episodes: --benchmark, --n-way, "
+        f"--n-shot). --{example} is for every method that has the setting; {name}:{example}=... in --methods is for "
+        "one."
     )
-    return head + "\n" + settings_table(entry.settings, defaults, tuple(chosen))
+    table = settings_table(entry.settings, defaults, tuple(chosen))
+    return "\n\n".join([f"{name}: {entry.summary}.", textwrap.fill(about, page_width()), table])
 
 
 def recipes_of(benchmark: str) -> tuple[RecipeName, ...]:
