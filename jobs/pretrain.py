@@ -5,12 +5,12 @@ run stopped. Beside the checkpoint: a sidecar (.json), the learning curve as row
 (.curve.svg).
 
     python jobs/pretrain.py --benchmark omniglot --rotations --out runs/omniglot.safetensors
-    python jobs/pretrain.py --objective rfs-simple --benchmark cifar-fs --data DIR --out runs/rfs.safetensors
-    python jobs/pretrain.py --objective rfs-distill --teacher runs/rfs.safetensors --benchmark cifar-fs --data DIR \\
-        --out runs/rfs_distill.safetensors
-    python jobs/pretrain.py --objective cosine --benchmark cifar100-lt --backbone resnet32 --data DIR \\
+    python jobs/pretrain.py --objective rfs-simple --benchmark cifar-fs --out runs/rfs.safetensors
+    python jobs/pretrain.py --objective rfs-distill --teacher runs/rfs.safetensors \\
+        --benchmark cifar-fs --out runs/rfs_distill.safetensors
+    python jobs/pretrain.py --objective cosine --benchmark cifar100-lt --backbone resnet32 \\
         --out runs/cifar100_lt.safetensors
-    python jobs/pretrain.py --objective cosine --benchmark cifar100-lt --backbone resnet32 --data DIR \\
+    python jobs/pretrain.py --objective cosine --benchmark cifar100-lt --backbone resnet32 \\
         --base-classes not:few --out runs/cifar100_lt_unseen.safetensors
 
 On the long-tailed benchmarks every split has the same classes: there the accuracy of the trained classifier on

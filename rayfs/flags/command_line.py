@@ -6,10 +6,10 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, replace
 from pathlib import Path
-from typing import TypeVar, Union
+from typing import TypeVar
 
 from rayfs.errors import InputError, Terminated
-from rayfs.flags.flag import Catalogue, catalogue_of, flags_of
+from rayfs.flags.flag import Catalogue, Flag, catalogue_of, flags_of
 from rayfs.flags.help_text import help_page
 from rayfs.flags.parsing import parse, parsed_values
 from rayfs.redaction import without_secrets
@@ -74,14 +74,14 @@ def asked_help(config_class: type, description: str | None, words: Sequence[str]
 
 
 def _entry_help(config_class: type, catalogue: Catalogue, name: str, rest: Sequence[str]) -> str:
-    known = catalogue.entries()
+    known, name = catalogue.entries(), catalogue.proper(name)
     if name not in known:
         raise InputError(f"--help-{catalogue.word} is '{name}'; expected one of {', '.join(known)}")
-    flags = [
-        replace(flag, default=None, hint=Union[flag.hint, None]) if flag.default is MISSING else flag  # noqa: UP007
-        for flag in flags_of(config_class)
-    ]
-    return catalogue.describe(name, parsed_values(flags, rest))
+    return catalogue.describe(name, parsed_values([_not_required(flag) for flag in flags_of(config_class)], rest))
+
+
+def _not_required(flag: Flag) -> Flag:
+    return replace(flag, hint=flag.hint | None, default=None) if flag.default is MISSING else flag
 
 
 def _job_name() -> str:

@@ -49,7 +49,7 @@ class BackboneFlags:
     """Which network."""
 
     name: Annotated[str, Shown(flag="backbone")] = "conv4"
-    """What the checkpoint is of; names as in jobs/pretrain.py --help."""
+    """Network of the checkpoint; names: jobs/pretrain.py --help."""
     checkpoint: Annotated[Path | None, Shown(value="FILE")] = None
     """Weights of the backbone (.safetensors, .pth), or their name in the package; default: those of the package that
     fit and are best on validation classes."""
@@ -62,7 +62,7 @@ class WorkerFlags:
     n_workers: Annotated[int | None, Shown(flag="workers")] = None
     """Actors; default: as many as the GPUs, else the CPUs, allow."""
     gpus_per_worker: float | None = None
-    """GPUs an actor, perhaps a fraction; default: 1 where the cluster has GPUs, else 0."""
+    """GPUs an actor, or a fraction; default: 1 where the cluster has GPUs, else 0."""
     cpus_per_worker: int = 1
     """CPU cores, and threads, an actor."""
     wait_for_nodes: Annotated[float | None, Shown(value="S")] = None

@@ -50,7 +50,7 @@ def help_page(config_class: type, description: str | None, job: str) -> str:
             section += _listed(catalogue, width)
         parts.append("\n".join(section))
     if catalogue:
-        parts.append(f"settings of a {catalogue.word}: --help-{catalogue.word} NAME")
+        parts.append(f"all settings of one {catalogue.word}: --help-{catalogue.word} NAME")
     return "\n\n".join(parts)
 
 
@@ -107,11 +107,13 @@ def _said(flag: Flag) -> str:
 
 
 def _listed(catalogue: Catalogue, width: int) -> list[str]:
-    entries = catalogue.entries()
+    entries, ask = catalogue.entries(), f"--help-{catalogue.word}"
+    if catalogue.is_brief:
+        text = f"{', '.join(entries)}. Each of their settings is a flag, too ({ask} {next(iter(entries))})."
+        return columns([Line(name=f"the {catalogue.word}s", text=text)], width)
     lines = [Line(name=f"  {name}", text=entry.summary) for name, entry in entries.items()]
-    first = next(iter(entries))
     return [
-        f"  The {catalogue.word}s; each of their settings is a flag, too (--help-{catalogue.word} {first}):",
+        f"  The {catalogue.word}s; each of their settings is a flag, too ({ask} {next(iter(entries))}):",
         *columns(lines, width),
     ]
 

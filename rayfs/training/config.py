@@ -45,7 +45,7 @@ class PretrainConfig:
     init: Annotated[str | None, Shown(value="FILE")] = None
     """Checkpoint that the backbone starts from (.safetensors, .pth, or a name in the package), whatever its classes;
     heads start fresh. Default: random weights; Places-LT is published with weights from ImageNet."""
-    epochs: Annotated[int | None, Shown(title="Training (defaults: as published, --help-objective NAME)")] = None
+    epochs: Annotated[int | None, Shown(title="Training, by default with the published values")] = None
     """Passes over the base set."""
     batch: int | None = None
     """Images a step over all workers, before an objective makes several views of each."""
