@@ -1,7 +1,8 @@
 """Measure the engine against the naive recipe, in turn in one run; scaling, start, driver, memory, a profile.
 
     python jobs/benchmark.py --benchmark cifar-fs --data DIR --out runs/speed
-    python jobs/benchmark.py --benchmark cifar-fs --data DIR --backbone resnet12 --measured-steps 3 --measured-batches 4
+    python jobs/benchmark.py --benchmark cifar-fs --data DIR --backbone resnet12 \\
+        --measured-steps 3 --measured-batches 4
     python jobs/benchmark.py --measure scaling sweep startup driver
     python jobs/benchmark.py --measure profile --measured-steps 20 --workers 1 --out runs/profile
     python jobs/benchmark.py --measure memory --workers 4 --images 448695

@@ -11,11 +11,13 @@ import os
 import sys
 from pathlib import Path
 
-from rayfs.experiments.cache.job import CacheConfig, run_cache
+from rayfs.experiments.cache.flags import CacheConfig
 from rayfs.flags.command_line import run_job
 
 
 def main(config: CacheConfig) -> int:
+    from rayfs.experiments.cache.job import run_cache
+
     return run_cache(config, Path(config.cache or os.environ.get("RAYFS_CACHE") or "~/.cache/rayfs").expanduser())
 
 

@@ -1,9 +1,9 @@
 """Compare two runs, or two methods, on the same episodes.
 
-    python jobs/compare.py runs/a runs/b                               every method that both have
-    python jobs/compare.py runs/a                                      every method against the run's baseline
-    python jobs/compare.py runs/a --methods label-halluc lr            two methods of one run
-    python jobs/compare.py runs/a runs/b --methods label-halluc lr     a method of A with another one of B
+    python jobs/compare.py runs/a runs/b                            # all methods of both
+    python jobs/compare.py runs/a                                   # against the baseline
+    python jobs/compare.py runs/a --methods label-halluc lr         # two methods of one run
+    python jobs/compare.py runs/a runs/b --methods label-halluc lr  # one of A, another of B
 
 Pairing is by episode: episodes differ far more in difficulty than methods do in skill, and on the same episodes that
 cancels. So runs of different episodes, images or protocols are refused, unless forced (--force-unpaired).
@@ -18,8 +18,14 @@ Runs are only read. Exit code 0: done, 2: wrong input or a comparison that would
 import sys
 
 from rayfs.experiments.comparison.flags import CompareConfig
-from rayfs.experiments.comparison.job import run_compare
 from rayfs.flags.command_line import run_job
 
+
+def main(config: CompareConfig) -> int:
+    from rayfs.experiments.comparison.job import run_compare  # what draws and tests takes a while to import
+
+    return run_compare(config)
+
+
 if __name__ == "__main__":
-    sys.exit(run_job(run_compare, CompareConfig, __doc__))
+    sys.exit(run_job(main, CompareConfig, __doc__))

@@ -1,7 +1,7 @@
 """Evaluate Label Hallucination, and its frozen baseline, over few-shot episodes.
 
     python jobs/label_halluc_eval.py --out runs/omniglot
-    python jobs/label_halluc_eval.py --benchmark cifar-fs --data DIR --n-shot 5 --checkpoint FILE --out runs/cifar-fs
+    python jobs/label_halluc_eval.py --benchmark cifar-fs --data DIR --n-shot 5 --out runs/cifar-fs
     ray job submit --working-dir . -- python jobs/label_halluc_eval.py --out /shared/runs/omniglot
 
 Rerunning a command resumes it; more --episodes continue it. Exit code 0: all done, 1: some episodes failed, 2: wrong

@@ -1,7 +1,7 @@
 """Run a table of the Label Hallucination paper, and set it beside the published figures.
 
-    python jobs/paper_table.py --table 3 --benchmark fc100 --data DIR --episodes 600 --out runs/tables
-    python jobs/paper_table.py --table 5 --backbone resnet12 --checkpoints DIR --data DIR --out runs/tables
+    python jobs/paper_table.py --table 3 --benchmark fc100 --data DIR --out runs/tables
+    python jobs/paper_table.py --table 5 --backbone resnet12 --checkpoints DIR --out runs/tables
 
 Rerunning a command resumes it, more --episodes continue it, and tables of one --out share their rows. Rows whose
 embedding is not at hand say so. Exit code 0: all done, 1: some episodes failed, 2: wrong input.

@@ -1,6 +1,6 @@
 """Run the main job while its workers and nodes die, and count what is lost.
 
-    python jobs/soak.py --out runs/soak                                    2,000 episodes, some minutes on 2 cores
+    python jobs/soak.py --out runs/soak     # 2,000 episodes, some minutes on 2 cores
     python jobs/soak.py --episodes 400 --kill-every 2 --node-every 3 --out runs/soak-quick
 
 A Ray cluster of several raylets on this machine; first a quiet run of jobs/label_halluc_eval.py, then the same command

@@ -1,7 +1,7 @@
 """Search the settings of a method on validation classes, with Ray Tune.
 
-    python jobs/tune.py --method label-halluc --benchmark cifar-fs --data DIR --n-trials 50 --out runs/tune
-    python jobs/tune.py --method label-halluc --tune lr head-lr --space lr=0.01:0.3:log --out runs/tune --final
+    python jobs/tune.py --method label-halluc --benchmark cifar-fs --data DIR --out runs/tune
+    python jobs/tune.py --tune lr head-lr --space lr=0.01:0.3:log --steps 50 --out runs/tune --final
 
 Every trial sees the same episodes in the same order, and losers stop early. Rerunning a command resumes it; more
 --n-trials, or another --space, go on from the rows that exist. --final scores the winner once on test classes.

@@ -9,8 +9,6 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:  # torch takes seconds to import, and who reads or draws episodes needs none
     import torch
 
@@ -24,6 +22,8 @@ class RawStream:
     """
 
     def __init__(self, key: str, index: int = 0) -> None:
+        import numpy as np  # not above: command lines import this module and should answer at once
+
         words = np.frombuffer(hashlib.blake2b(key.encode(), digest_size=16).digest(), dtype="<u8")
         self._philox = np.random.Philox(key=words.astype(np.uint64), counter=np.array([0, 0, index, 0], np.uint64))
 

@@ -15,6 +15,7 @@ from rayfs.distributed.session import Resources
 from rayfs.experiments.episodes.experiment import Experiment
 from rayfs.experiments.episodes.flags import EvalConfig
 from rayfs.experiments.episodes.job import build_experiment
+from rayfs.flags.parsing import configured
 from rayfs.runs.rows import Row
 
 torch.set_num_threads(1)
@@ -63,8 +64,8 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def experiment(cache_dir: Path) -> Experiment:
     """Five-way one-shot episodes of validation characters of Omniglot, two steps each."""
-    config = EvalConfig(
-        split="validation", n_way=5, n_shot=1, n_query=3, episodes=6, steps=2, support_views=2, check=True
+    config = configured(
+        EvalConfig, split="validation", n_way=5, n_shot=1, n_query=3, episodes=6, steps=2, support_views=2, check=True
     )
     return build_experiment(config, cache_dir)
 

@@ -8,6 +8,7 @@ import pytest
 
 import rayfs
 from rayfs.errors import InputError
+from rayfs.experiments.report.flags import ReportConfig
 from rayfs.flags.command_line import run_job
 from rayfs.redaction import without_secrets, without_secrets_inside
 from rayfs.runs.run_directory import RunDirectory
@@ -170,7 +171,7 @@ def test_an_error_message_of_a_job_shows_no_secret(
     def main(config: object) -> int:
         raise InputError(f"cannot open s3://AKIA:{KEY}@bucket?session_token=abc, signed with {KEY}")
 
-    assert run_job(main, int, None, ["3"]) == 2
+    assert run_job(main, ReportConfig, None, ["runs/a"]) == 2
     assert capsys.readouterr().err == "error: cannot open s3://***@bucket?session_token=***, signed with ***\n"
 
 

@@ -1,8 +1,8 @@
 """Augmented views of all images of a table, made once: view v of row i is a pure function of (seed, i, v).
 
 Deviation: the released codes draw new views of an image in every episode; here the same V views of an image serve every
-episode that it is in. Each episode's accuracy has the same distribution (two draws of the views are compared in the
-README), but the features of an image are computed V times and not V times an episode.
+episode that it is in. Each episode's accuracy has the same distribution (two draws of the views are compared in
+jobs/RESULTS.md), but the features of an image are computed V times and not V times an episode.
 
 N images, V views, D features (or the shape of activations).
 """

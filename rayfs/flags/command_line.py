@@ -74,7 +74,7 @@ def asked_help(config_class: type, description: str | None, words: Sequence[str]
 
 
 def _entry_help(config_class: type, catalogue: Catalogue, name: str, rest: Sequence[str]) -> str:
-    known = catalogue.entries()
+    known, name = catalogue.entries(), catalogue.proper(name)
     if name not in known:
         raise InputError(f"--help-{catalogue.word} is '{name}'; expected one of {', '.join(known)}")
     return catalogue.describe(name, parsed_values([_not_required(flag) for flag in flags_of(config_class)], rest))

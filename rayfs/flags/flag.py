@@ -6,6 +6,8 @@ fields are flags as well, without a prefix. Parsing, help and error messages all
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from functools import reduce
+from operator import or_
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -50,6 +52,8 @@ class Catalogue:
     """The job's help has the names alone, without the summaries."""
     describe: Callable[[str, Mapping[str, Any]], str]
     """Return the help of one entry; arguments: its name, and flag -> value of the rest of the command line."""
+    proper: Callable[[str], str] = str
+    """Return the name of the entry that has this name or alias; other names stay as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +128,7 @@ def without_none(hint: Any) -> Any:
         return without_none(get_args(hint)[0])
     if get_origin(hint) in (Union, UnionType):
         kinds = [kind for kind in get_args(hint) if kind is not type(None)]
-        return without_none(kinds[0]) if len(kinds) == 1 else Union[tuple(kinds)]  # noqa: UP007
+        return without_none(kinds[0]) if len(kinds) == 1 else reduce(or_, kinds)
     return hint
 
 
@@ -157,8 +161,8 @@ def _settings(catalogue: Catalogue, path: tuple[str, ...], title: str) -> Iterat
             hints.setdefault(name, []).append(hint)
     for name, kinds in hints.items():
         yield Flag(
-            name=name, path=(*path, name), hint=Union[(*kinds, None)],
-            default=None, doc="", title=title, is_setting=True,
+            name=name, path=(*path, name), hint=reduce(or_, [*kinds, None]), default=None, doc="", title=title,
+            is_setting=True,
         )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def help_page(config_class: type, description: str | None, job: str) -> str:
             section += _listed(catalogue, width)
         parts.append("\n".join(section))
     if catalogue:
-        parts.append(f"settings of a {catalogue.word}: --help-{catalogue.word} NAME")
+        parts.append(f"all settings of one {catalogue.word}: --help-{catalogue.word} NAME")
     return "\n\n".join(parts)
 
 

@@ -26,7 +26,7 @@ def settings_table(settings: type, defaults: Mapping[str, Sequence[Any]], recipe
         *(
             Line(
                 name=_aligned(_spelled(name, without_none(hints[name])), _defaults(values)),
-                text=docs.get(name, "") + _choices_said(without_none(hints[name])),
+                text=docs.get(name, "").replace("`", "") + _choices_said(without_none(hints[name])),
             )
             for name, values in defaults.items()
         ),

@@ -1,9 +1,12 @@
 """Groups of classes by their number of training images. C classes. No torch."""
 
-from dataclasses import dataclass
-from typing import Literal
+from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Borders = Literal["paper", "kang"]
 
@@ -32,6 +35,8 @@ figures of the two do not compare."""
 
 def class_groups(counts_C: np.ndarray, borders: Borders = "paper") -> dict[str, np.ndarray]:
     """Return which classes are many-, medium- and few-shot, and all of them, (C,) bool each; a group may be empty."""
+    import numpy as np  # not above: command lines import this module and should answer at once
+
     rule = RULES[borders]
     many, few = counts_C >= rule.least_many, counts_C <= rule.most_few
     return {"many": many, "medium": ~many & ~few, "few": few, "all": np.ones(len(counts_C), dtype=bool)}

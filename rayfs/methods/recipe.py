@@ -11,7 +11,7 @@ DEFAULT_PROTOCOLS = {
     "omniglot": {"n_way": 10, "n_shot": 1, "n_query": 15, "episodes": 40},
     "omniglot-one-shot": {"n_way": 20, "n_shot": 1, "n_query": 1, "episodes": 20},
 }
-"""Ours for omniglot (README), official for omniglot-one-shot."""
+"""Ours for omniglot (jobs/RESULTS.md), official for omniglot-one-shot."""
 
 LITERATURE_PROTOCOL = {"n_way": 5, "n_shot": 5, "n_query": 15, "episodes": 600}
 """What the papers report on photographs; --n-shot 1 for their other column."""
@@ -33,7 +33,7 @@ class Situation:
 
 
 def released_support_views(n_shot: int) -> int:
-    """Return A: 25 for 1-shot, 5 for 5-shot, 1 from 10-shot on (README); in between, about 25 views a class."""
+    """Return A: 25 for 1-shot, 5 for 5-shot, 1 from 10-shot on (released README); between, about 25 a class."""
     return 1 if n_shot >= 10 else max(1, round(SUPPORT_VIEWS_PER_CLASS / n_shot))
 
 

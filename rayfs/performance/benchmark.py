@@ -103,18 +103,18 @@ class Opened:
 
 def open_all(config: BenchmarkConfig, cache_dir: Path, folder: Path) -> Opened:
     """Open data and backbone; weights are written to `folder` where there are none."""
-    benchmark = open_benchmark(config.benchmark, config.data, config.image_size)
-    defaults = default_protocol(config.benchmark)
+    benchmark = open_benchmark(config.data.benchmark, config.data.folder, config.data.image_size)
+    defaults = default_protocol(config.data.benchmark)
     n_way, n_shot = config.n_way or defaults["n_way"], config.n_shot or defaults["n_shot"]
-    whole: LabelHallucSettings = resolve(
-        "label-halluc", config.benchmark, n_way, n_shot, {"steps": config.steps} if config.steps else {}
-    )
-    packaged = best_packaged(config.backbone, config.benchmark, benchmark.channels, benchmark.image_size)
-    is_random = config.checkpoint is None and packaged is None
+    given = {"steps": config.steps} if config.steps else {}
+    whole: LabelHallucSettings = resolve("label-halluc", config.data.benchmark, n_way, n_shot, given)
+    name, checkpoint = config.backbone.name, config.backbone.checkpoint
+    packaged = best_packaged(name, config.data.benchmark, benchmark.channels, benchmark.image_size)
+    is_random = checkpoint is None and packaged is None
     experiment = prepare_experiment(
         benchmark=benchmark, protocol=Protocol(n_way=n_way, n_shot=n_shot, n_query=defaults["n_query"], split="test"),
-        n_episodes=config.rounds, manifest=None, methods={"label-halluc": whole}, backbone=config.backbone,
-        checkpoint=random_checkpoint(benchmark, config.backbone, folder) if is_random else config.checkpoint,
+        n_episodes=config.rounds, manifest=None, methods={"label-halluc": whole}, backbone=name,
+        checkpoint=random_checkpoint(benchmark, name, folder) if is_random else checkpoint,
         cache_dir=cache_dir,
     )  # fmt: skip
     return Opened(experiment=experiment, whole=whole, is_random=is_random)

@@ -232,7 +232,7 @@ def label_halluc(experiment: Experiment) -> LabelHallucSettings:
 
 def synthetic_experiments(config: BenchmarkConfig, cache_dir: Path, folder: Path) -> tuple[Experiment, Experiment]:
     """Return episodes on synthetic images, with the backbone asked for and with `SECOND_BACKBONE`."""
-    size = config.image_size or IMAGE_SIZE
+    size = config.data.image_size or IMAGE_SIZE
     base = synthetic_source(cache_dir, "base", config.images, min(N_CLASSES, config.images), size)
     novel = synthetic_source(cache_dir, "novel", NOVEL_IMAGES, NOVEL_CLASSES, size)
     benchmark = Benchmark(
@@ -250,7 +250,7 @@ def synthetic_experiments(config: BenchmarkConfig, cache_dir: Path, folder: Path
             checkpoint=random_checkpoint(benchmark, backbone, folder), cache_dir=cache_dir,
         )  # fmt: skip
 
-    return prepared(config.backbone), prepared(SECOND_BACKBONE)
+    return prepared(config.backbone.name), prepared(SECOND_BACKBONE)
 
 
 def synthetic_source(cache_dir: Path, name: str, n_images: int, n_classes: int, size: int) -> Source:

@@ -60,7 +60,7 @@ def measure_sweep(bench: Bench) -> None:
 
 def _sweep(bench: Bench) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield label and cost of each setting, one varied at a time."""
-    protocol, name = bench.experiment.protocol, bench.config.benchmark
+    protocol, name = bench.experiment.protocol, bench.config.data.benchmark
     ways = {f"n_way {n}": replace(protocol, n_way=n) for n in WAYS if n <= len(bench.experiment.novel.class_names)}
     fewest = int(bench.experiment.novel.class_counts().min()) - protocol.n_query
     shots = {f"n_shot {n}": replace(protocol, n_shot=n) for n in SHOTS if n <= fewest}

@@ -47,17 +47,19 @@ def measure_startup(config: BenchmarkConfig) -> None:
     launches = [launch(config) for _ in range(config.rounds)]
     rows = [["seconds after the command", f"median [least, most] of {config.rounds}"]]
     rows += [[label, spread([one[label] for one in launches], ".1f")] for label in launches[0]]
-    print(f"start of label_halluc_eval.py, {config.benchmark}, {config.backbone}\n{aligned(rows)}", flush=True)
+    print(
+        f"start of label_halluc_eval.py, {config.data.benchmark}, {config.backbone.name}\n{aligned(rows)}", flush=True
+    )
     if config.out is not None:
         write_rows(config.out / "startup.parquet", [{"round": i, **one} for i, one in enumerate(launches)])
 
 
 def launch(config: BenchmarkConfig) -> dict[str, float]:
     """Run the main job on one episode a worker and return when it reached each mark, in seconds."""
-    flags = ["--benchmark", config.benchmark, "--backbone", config.backbone, "--episodes", "2", "--steps", "1"]
-    for name in ("data", "checkpoint"):
-        if (value := getattr(config, name)) is not None:
-            flags += [f"--{name}", str(value)]
+    data, backbone = config.data, config.backbone
+    flags = ["--benchmark", data.benchmark, "--backbone", backbone.name, "--episodes", "2", "--steps", "1"]
+    flags += ["--data", data.folder] if data.folder is not None else []
+    flags += ["--checkpoint", str(backbone.checkpoint)] if backbone.checkpoint is not None else []
     left, reached, started = dict(MARKS), {}, time.monotonic()
     with TemporaryDirectory() as folder:
         command = [sys.executable, "-u", str(JOB), *flags, "--out", f"{folder}/run"]

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import tyro
 
 from rayfs.experiments.episodes.flags import EvalConfig
+from rayfs.flags.parsing import parse
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,10 +25,10 @@ def ray_version() -> str:
 def parse_job() -> Callable[[str], EvalConfig]:
     """What parses a command line `... python [/home/ray/rayfs/]jobs/label_halluc_eval.py FLAGS` as the job does."""
 
-    def parse(command: str) -> EvalConfig:
+    def parsed(command: str) -> EvalConfig:
         words = shlex.split(command, comments=True)
         script = words.index("python") + 1
         assert words[script].removeprefix("/home/ray/rayfs/") == "jobs/label_halluc_eval.py"
-        return tyro.cli(EvalConfig, args=words[script + 1 :])
+        return parse(EvalConfig, words[script + 1 :])
 
-    return parse
+    return parsed

@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-import tyro
 
 from rayfs.errors import InputError
 from rayfs.experiments.long_tail.flags import LongTailEvalConfig
@@ -15,6 +14,8 @@ from rayfs.experiments.tuning import long_tail
 from rayfs.experiments.tuning.flags import TuneConfig
 from rayfs.experiments.tuning.long_tail import paste_command
 from rayfs.experiments.tuning.long_tail_flags import evaluation_config, transfer_space
+from rayfs.flags.groups import BackboneFlags
+from rayfs.flags.parsing import configured, parse
 from rayfs.hashing import stable_hash
 from rayfs.long_tail.search import ScoredSetting
 from rayfs.long_tail.search_space import TransferSetting, TransferSpace
@@ -46,22 +47,24 @@ def scored(value: float, **changes) -> ScoredSetting:
 )
 def test_flags_of_episodes_and_impossible_spaces_are_refused(flags, expected) -> None:
     with pytest.raises(InputError, match=expected):
-        TuneConfig(method="compositional", benchmark="cifar100-lt", out="x", **flags)
+        configured(TuneConfig, method="compositional", benchmark="cifar100-lt", out="x", **flags)
 
 
 def test_flags_become_a_space_and_an_evaluation() -> None:
-    config = TuneConfig(method="compositional", benchmark="cifar100-lt", space=("tau=2:8:log",), seed=3, out="x")
+    config = configured(
+        TuneConfig, method="compositional", benchmark="cifar100-lt", space=("tau=2:8:log",), seed=3, out="x"
+    )
     assert transfer_space(config) == TransferSpace(tau=(2.0, 8.0))
-    assert evaluation_config(config) == LongTailEvalConfig(seed=3)
-    other = replace(config, checkpoint=Path("a.pth"))
-    assert evaluation_config(other) == LongTailEvalConfig(seed=3, checkpoint=("a.pth",), backbone="conv4")
+    assert evaluation_config(config) == configured(LongTailEvalConfig, seed=3)
+    other = replace(config, backbone=BackboneFlags(checkpoint=Path("a.pth")))
+    assert evaluation_config(other) == configured(LongTailEvalConfig, seed=3, checkpoint=("a.pth",), backbone="conv4")
 
 
 def test_the_command_to_paste_gives_the_setting_back() -> None:
-    config = TuneConfig(method="compositional", benchmark="cifar100-lt", out="x")
+    config = configured(TuneConfig, method="compositional", benchmark="cifar100-lt", out="x")
     words = paste_command(config, evaluation_config(config), SETTING).split()
     assert words[:2] == ["python", "jobs/long_tail_eval.py"]
-    assert tyro.cli(LongTailEvalConfig, args=words[2:]).setting == SETTING
+    assert parse(LongTailEvalConfig, words[2:]).setting == SETTING
 
 
 def opened(out: str) -> RunDirectory[BlockRow]:

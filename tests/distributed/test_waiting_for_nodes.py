@@ -11,6 +11,7 @@ from rayfs.distributed.session import Resources
 from rayfs.errors import InputError
 from rayfs.experiments.episodes.flags import EvalConfig
 from rayfs.experiments.episodes.run import pool_size
+from rayfs.flags.parsing import configured
 
 NOTHING, ONE, TWO, GPU = (Resources(nodes=((0, 0), *more)) for more in ((), ((1, 0),), ((2, 0),), ((4, 1),)))
 
@@ -80,4 +81,4 @@ def test_the_log_says_what_is_waited_for_and_what_there_is(monkeypatch, capsys) 
 @pytest.mark.parametrize("seconds", [-1.0, float("inf"), float("nan")])
 def test_a_time_without_end_is_refused(seconds: float) -> None:
     with pytest.raises(InputError, match=f"--wait-for-nodes is {seconds}; expected seconds, 0 or more"):
-        EvalConfig(out="runs/a", wait_for_nodes=seconds)
+        configured(EvalConfig, out="runs/a", wait_for_nodes=seconds)

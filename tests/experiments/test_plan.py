@@ -14,6 +14,7 @@ from rayfs.experiments.episodes.experiment import Experiment
 from rayfs.experiments.episodes.flags import EvalConfig
 from rayfs.experiments.episodes.preparation import preparation_seconds
 from rayfs.experiments.episodes.run import missing_items, worker_spec
+from rayfs.flags.parsing import configured
 from rayfs.methods.variants import method_settings
 from rayfs.runs.rows import Row
 
@@ -46,7 +47,7 @@ def test_a_worker_takes_what_was_planned_within_a_factor_of_two(
         pool.run(missing_items(longer, set()), on_rows, lambda: None)
     finally:
         pool.close()
-    plan = make_plan(longer, EvalConfig(workers=1, plan=True), cache_dir)
+    plan = make_plan(longer, configured(EvalConfig, workers=1, plan=True), cache_dir)
     assert len(used) == plan.n_episodes == 6
     measured_s = (used[-1] - used[0]) / 5
     assert measured_s / 2 < sum(plan.episode_s.values()) < 2 * measured_s

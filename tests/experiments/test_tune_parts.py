@@ -13,6 +13,8 @@ from rayfs.experiments.episodes.flags import EvalConfig
 from rayfs.experiments.tuning.flags import TuneConfig
 from rayfs.experiments.tuning.job import _resumable, paste_command
 from rayfs.experiments.tuning.proposals import make_plan
+from rayfs.flags.flag import flags_of
+from rayfs.flags.parsing import configured, parse
 from rayfs.interrupts import sigterm_as_interrupt
 from rayfs.randomness import RawStream
 from rayfs.runs.race import Race
@@ -24,7 +26,7 @@ from rayfs.workers.trial import LOST, BlockReport, block_report
 
 
 def config(**flags) -> TuneConfig:
-    return TuneConfig(**{"benchmark": "cifar-fs", "recipe": "fast", "n_shot": 5, "out": "runs/x", **flags})
+    return configured(TuneConfig, **{"benchmark": "cifar-fs", "recipe": "fast", "n_shot": 5, "out": "runs/x", **flags})
 
 
 @pytest.mark.parametrize(
@@ -47,8 +49,8 @@ def test_wrong_flags_are_refused(flags, message):
 
 def test_no_flag_leads_a_search_to_test_classes():
     evaluation = config().evaluation(methods=("lr", "label-halluc"), split="validation", episodes=9)
-    assert evaluation.split == "validation" and evaluation.manifest is None
-    assert not {"manifest", "novel_classes"} & set(TuneConfig.__dataclass_fields__)
+    assert evaluation.protocol.split == "validation" and evaluation.manifest is None
+    assert not {"manifest", "novel_classes"} & {flag.name for flag in flags_of(TuneConfig)}
 
 
 def test_random_trials_start_with_the_default_and_more_of_them_continue():
@@ -164,17 +166,14 @@ def test_a_tracker_that_is_not_installed_is_refused(monkeypatch):
 def test_the_command_to_paste_runs_the_winner_beside_the_default():
     import shlex
 
-    import tyro
-
     flags = config(data="a b", precision="bf16", hold=("base-gradient=head",), seed=3)
     winner = SimpleNamespace(name="label-halluc:lr=0.03,steps=60")
     words = shlex.split(paste_command(flags, winner))
     assert words[:2] == ["python", "jobs/label_halluc_eval.py"]
-    parsed = tyro.cli(EvalConfig, args=words[2:])
-    assert parsed.methods == ("logistic-regression", "label-halluc", winner.name) and parsed.split == "test"
-    assert (parsed.data, parsed.recipe, parsed.precision, parsed.base_gradient, parsed.seed, parsed.n_shot) == (
-        "a b", "fast", "bf16", "head", 3, 5,
-    )  # fmt: skip
+    parsed = parse(EvalConfig, words[2:])
+    assert parsed.methods == ("logistic-regression", "label-halluc", winner.name) and parsed.protocol.split == "test"
+    assert parsed.settings == {"precision": "bf16", "base_gradient": "head"} and parsed.recipe == "fast"
+    assert (parsed.data.folder, parsed.protocol.seed, parsed.protocol.n_shot) == ("a b", 3, 5)
 
 
 def test_sigterm_stays_sigterm_where_ray_makes_a_plain_interrupt_of_it(tmp_path, capsys):

@@ -11,6 +11,7 @@ import pytest
 from rayfs.experiments.embeddings.flags import EmbeddingEvalConfig
 from rayfs.experiments.embeddings.job import run_evaluate_embedding
 from rayfs.flags.command_line import run_job
+from rayfs.flags.parsing import configured
 from rayfs.methods.classifiers import registry
 from rayfs.runs.rows import scientific_columns
 from rayfs.runs.run_directory import RunDirectory
@@ -131,7 +132,7 @@ def test_a_run_with_other_settings_is_refused_before_any_work(tmp_path, capsys) 
     from rayfs.datasets.image_table import cache_folder
     from rayfs.experiments.embeddings.experiment import prepare_evaluations
 
-    known = prepare_evaluations(EmbeddingEvalConfig(n_shot=(1,), episodes=5), cache_folder())[0]
+    known = prepare_evaluations(configured(EmbeddingEvalConfig, n_shot=(1,), episodes=5), cache_folder())[0]
     with RunDirectory(str(tmp_path / "run" / "1-shot")).open(known.identity(), {}, known.method_identities()):
         pass
     for flags, expected in (

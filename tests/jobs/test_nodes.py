@@ -14,6 +14,7 @@ from pyarrow import parquet
 from quiet_rows import quiet_rows
 
 from rayfs.experiments.episodes.flags import EvalConfig
+from rayfs.flags.parsing import configured
 from rayfs.runs.rows import scientific_columns
 from rayfs.runs.run_directory import RunDirectory
 
@@ -82,8 +83,8 @@ def test_a_node_that_joins_is_used_one_that_is_lost_loses_nothing_and_its_succes
     n_committed = sum(parquet.read_metadata(part).num_rows for part in (out / "episodes").glob("part-*.parquet"))
     assert len(rows) == n_committed == 2 * n_episodes and all(row.status == "ok" for row in rows)
     looked_at = {*range(6), *lost}
-    config = EvalConfig(
-        split="validation", n_way=5, n_query=3, steps=3, support_views=1, episodes=n_episodes, check=True
+    config = configured(
+        EvalConfig, split="validation", n_way=5, n_query=3, steps=3, support_views=1, episodes=n_episodes, check=True
     )
     expected = quiet_rows(config, Path(environment["RAYFS_CACHE"]), looked_at)
     assert scientific_columns([row for row in rows if row.episode in looked_at]) == scientific_columns(expected)

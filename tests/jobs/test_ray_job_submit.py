@@ -14,6 +14,7 @@ from quiet_rows import quiet_rows
 from ray_head import RAY, address_of, ray_head
 
 from rayfs.experiments.episodes.flags import EvalConfig
+from rayfs.flags.parsing import configured
 from rayfs.runs.rows import scientific_columns
 from rayfs.runs.run_directory import RunDirectory
 
@@ -86,7 +87,7 @@ def test_a_stopped_job_resumes_when_submitted_again_runs_to_its_table_and_upload
     n_committed = sum(parquet.read_metadata(part).num_rows for part in (out / "episodes").glob("part-*.parquet"))
     assert n_committed == 2 * n_episodes, "none is committed twice"
     first_and_last = {0, 1, 2, n_episodes - 3, n_episodes - 2, n_episodes - 1}
-    config = EvalConfig(split="validation", n_way=5, steps=2, episodes=n_episodes, check=True)
+    config = configured(EvalConfig, split="validation", n_way=5, steps=2, episodes=n_episodes, check=True)
     expected = quiet_rows(config, Path(environment["RAYFS_CACHE"]), first_and_last)
     assert scientific_columns([row for row in rows if row.episode in first_and_last]) == scientific_columns(expected)
 

@@ -18,6 +18,7 @@ from rayfs.datasets.augmentation import Augmentation
 from rayfs.engine.process import configure_process
 from rayfs.engine.repeated_step import EAGER_STEPS, RepeatedStep, replayable
 from rayfs.errors import InputError
+from rayfs.flags.parsing import configured
 from rayfs.methods.assoalign import AssoAlignSettings
 from rayfs.methods.finetuning.batches import Batch
 from rayfs.methods.finetuning.loop import finetune, make_network
@@ -70,7 +71,7 @@ def test_graph_is_refused_without_a_gpu_and_where_shapes_depend_on_what_is_found
     with pytest.raises(InputError, match="cannot be captured on 'cpu'"):
         solved(config_of("label-halluc", execution="graph"), task, world)
     with pytest.raises(InputError, match="add --whole"):
-        BenchmarkConfig(execution="graph")
+        configured(BenchmarkConfig, execution="graph")
     with pytest.raises(InputError, match="which no graph can replay"):
         AssoAlignSettings(steps=3, support_views=1, step_views=1, base_batch=4, execution="compiled-graph")
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from rayfs.distributed.session import Resources
 from rayfs.engine.host_memory import Held
+from rayfs.flags.parsing import configured
 from rayfs.performance import memory as benchmark_memory
 from rayfs.performance.benchmark_flags import BenchmarkConfig
 from rayfs.performance.memory import by_name, measure_memory, synthetic_source
@@ -23,7 +24,8 @@ def test_every_phase_is_looked_at(
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "local")
     monkeypatch.setenv("RAYFS_CACHE", str(tmp_path / "cache"))
-    config = BenchmarkConfig(
+    config = configured(
+        BenchmarkConfig,
         measure=("memory",), backbone="conv4-32", images=300, image_size=28, rounds=2, measured_steps=1, workers=2,
         out=tmp_path,
     )  # fmt: skip

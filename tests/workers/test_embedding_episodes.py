@@ -17,6 +17,7 @@ from rayfs.errors import InputError
 from rayfs.experiments.embeddings import job as driver
 from rayfs.experiments.embeddings.experiment import EmbeddingEval, prepare_evaluations
 from rayfs.experiments.embeddings.flags import EmbeddingEvalConfig
+from rayfs.flags.parsing import configured
 from rayfs.hashing import stable_hash
 from rayfs.methods.classifiers import registry
 from rayfs.methods.classifiers.predict import predict, prepare_features
@@ -31,7 +32,9 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def evaluation(cache_dir: Path) -> EmbeddingEval:
     """Five-way one-shot episodes of validation characters."""
-    config = EmbeddingEvalConfig(split="validation", n_shot=(1,), episodes=30, support_views=5, device="cpu")
+    config = configured(
+        EmbeddingEvalConfig, split="validation", n_shot=(1,), episodes=30, support_views=5, device="cpu"
+    )
     return prepare_evaluations(config, cache_dir)[0]
 
 

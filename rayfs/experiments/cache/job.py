@@ -1,33 +1,14 @@
-"""The job that shows the cache and clears it: flags, table, removal."""
+"""The job that shows the cache and clears it: table, removal."""
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from rayfs.cache import Entry, cache_entries, remove_entries
 from rayfs.errors import InputError
+from rayfs.experiments.cache.flags import CacheConfig
 from rayfs.flags.command_line import EXIT_OK
 
 DAY_S = 86400.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class CacheConfig:
-    """Flags of `jobs/cache.py`."""
-
-    cache: str | None = None
-    """The folder; default $RAYFS_CACHE, else ~/.cache/rayfs."""
-    remove: tuple[str, ...] = ()
-    """Kinds to remove, as the table names them (activations, features, tables ...), or all. They are made again where a
-    job needs them. Refused while a job uses the cache."""
-    unused_days: float = 0.0
-    """With --remove: only what no job has used for so many days."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.unused_days < float("inf"):
-            raise InputError(f"--unused-days is {self.unused_days}; expected days, 0 or more")
-        if self.unused_days and not self.remove:
-            raise InputError(f"--unused-days {self.unused_days:g} without --remove; add --remove all, or a kind")
 
 
 def run_cache(config: CacheConfig, folder: Path) -> int:

@@ -4,19 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from rayfs.errors import InputError
+from rayfs.flags.flag import Shown
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig:
     """Flags of `jobs/compare.py`."""
 
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="A [B]")]
-    """One or two run directories (those with a manifest.json), each a local path or a URI such as s3://bucket/run. They
-    are only read."""
-    methods: tuple[str, ...] = ()
+    runs: Annotated[tuple[str, ...], Shown(positional=True, value="A [B]", title="Runs")]
+    """One or two run directories (those with a manifest.json), each a local path or a URI such as s3://bucket/run."""
+    methods: Annotated[tuple[str, ...], Shown(title="What is compared")] = ()
     """X Y: X of A against Y of B (or of A, where there is no B). X alone: X of both runs, or X against the baseline.
     Default: every method that both runs have, or every method of the one run against its baseline."""
     common: bool = False
@@ -26,10 +24,10 @@ class CompareConfig:
     the draw is in the difference."""
     target: float = 0.5
     """Percentage points: how many episodes would give the paired difference ± this?"""
-    json: Path | None = None
-    """File to write the figures to, unrounded."""
-    figure: Path | None = None
-    """SVG file to draw to: accuracies as pairs, and the histogram of their differences."""
+    json: Annotated[Path | None, Shown(value="FILE", title="Output")] = None
+    """File to write the figures to, unrounded; default: none."""
+    figure: Annotated[Path | None, Shown(value="FILE")] = None
+    """SVG file to draw to: accuracies as pairs, and the histogram of their differences; default: none."""
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.runs) <= 2:

@@ -65,14 +65,14 @@ def prepare_evaluations(config: EmbeddingEvalConfig, cache_dir: Path) -> list[Em
     Raises:
         InputError: anything that cannot work, with the numbers and the fix.
     """
-    device = choose_device(config.device)
-    benchmark = open_benchmark(config.benchmark, config.data, config.image_size)
+    device = choose_device(config.compute.device)
+    benchmark = open_benchmark(config.data.benchmark, config.data.folder, config.data.image_size)
     refuse_shared_classes(benchmark)
     protocols = [
         Protocol(n_way=config.n_way, n_shot=n_shot, n_query=config.n_query, split=config.split, seed=config.seed)
         for n_shot in config.n_shot
     ]
-    spec, report, module = stage_backbone(benchmark, config.backbone, config.checkpoint, cache_dir)
+    spec, report, module = stage_backbone(benchmark, config.backbone.name, config.backbone.checkpoint, cache_dir)
     source = benchmark.source(config.split, cache_dir)
     novel = load_table(source, cache_dir, channels=benchmark.channels, image_size=benchmark.image_size)
     for protocol in protocols:

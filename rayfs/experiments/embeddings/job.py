@@ -53,7 +53,7 @@ def run_evaluate_embedding(config: EmbeddingEvalConfig, command: list[str]) -> i
             run = RunDirectory(run_location(config.out, evaluation.protocol.n_shot))
             run.refuse_other(evaluation.identity(), evaluation.method_identities())
     print(describe(evaluations[0]), flush=True)
-    configure_process(config.threads)
+    configure_process(config.compute.threads)
     rows: list[Row] = []
     try:
         with sigterm_as_interrupt():

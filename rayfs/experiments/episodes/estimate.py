@@ -107,8 +107,9 @@ def make_plan(experiment: Experiment, config: EvalConfig, cache_dir: Path) -> Pl
     """Time one episode of each method, with few of its steps, and parts of what has to be made before."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     here = Resources(nodes=((float(cpus), float(torch.cuda.device_count())),))
-    fitting = pool_size(here, None, config.cpus_per_worker, config.gpus_per_worker)
-    size = replace(fitting, workers=config.workers or fitting.workers)  # more may fit the cluster it is planned for
+    asked = config.workers
+    fitting = pool_size(here, None, asked.cpus_per_worker, asked.gpus_per_worker)
+    size = replace(fitting, workers=asked.n_workers or fitting.workers)  # more may fit the cluster it is planned for
     gpu = size.gpus_per_worker > 0
     places = (
         max(here.gpus, size.workers * size.gpus_per_worker)

@@ -17,7 +17,7 @@ from rayfs.experiments.episodes.experiment import Experiment, prepare_experiment
 from rayfs.experiments.episodes.flags import EvalConfig
 from rayfs.experiments.episodes.run import Execution, evaluate, wanted_rows
 from rayfs.flags.command_line import EXIT_FAILED, EXIT_OK
-from rayfs.methods import registry
+from rayfs.flags.groups import WorkerFlags
 from rayfs.methods.definition import MethodSettings
 from rayfs.methods.recipe import default_protocol
 from rayfs.methods.variants import method_settings
@@ -52,10 +52,7 @@ def run_label_halluc_eval(config: EvalConfig, command: list[str]) -> int:
         print("check passed: flags, every image, checkpoint" + (" and run directory" if config.out else ""))
         return EXIT_OK
     assert config.out is not None  # EvalConfig requires it here
-    execution = Execution(
-        workers=config.workers, cpus_per_worker=config.cpus_per_worker, gpus_per_worker=config.gpus_per_worker,
-        episode_timeout=config.episode_timeout, wait_for_nodes=config.wait_for_nodes,
-    )  # fmt: skip
+    execution = execution_of(config.workers)
     with EpisodeLog(config.episode_log) as log, open_run(experiment, config.out, command) as run:
         summary = evaluate(experiment, run, execution, cache_dir=cache_dir, command=command, log=log)
         print(describe_results(experiment, summary))
@@ -71,34 +68,36 @@ def run_label_halluc_eval(config: EvalConfig, command: list[str]) -> int:
 
 def build_experiment(config: EvalConfig, cache_dir: Path) -> Experiment:
     """Fill in the benchmark's defaults and check everything that can be checked without Ray."""
-    benchmark = open_benchmark(config.benchmark, config.data, config.image_size)
+    data, asked = config.data, config.protocol
+    benchmark = open_benchmark(data.benchmark, data.folder, data.image_size)
     refuse_shared_classes(benchmark)
-    if config.base_classes and config.checkpoint is None:
+    if config.base_classes and config.backbone.checkpoint is None:
         named = " ".join(config.base_classes)
         raise InputError(
             f"--base-classes {named} needs --checkpoint: the embeddings in the package have seen all base classes; "
             f"train one with jobs/pretrain.py --base-classes {named}, or name one of the package to use it all the same"
         )
-    benchmark = restrict(benchmark, config.base_classes, config.novel_classes, config.split)
-    defaults = default_protocol(config.benchmark)
-    given = {name: getattr(config, name) for name in defaults}
-    chosen = {name: default if given[name] is None else given[name] for name, default in defaults.items()}
+    benchmark = restrict(benchmark, config.base_classes, config.novel_classes, asked.split)
+    given = {"n_way": asked.n_way, "n_shot": asked.n_shot, "n_query": asked.n_query, "episodes": config.episodes}
+    chosen = {**default_protocol(data.benchmark), **{name: n for name, n in given.items() if n is not None}}
     n_episodes = chosen.pop("episodes")
-    protocol = Protocol(**chosen, split=config.split, seed=config.seed)
+    protocol = Protocol(**chosen, split=asked.split, seed=asked.seed)
     return prepare_experiment(
         benchmark=benchmark, protocol=protocol, n_episodes=n_episodes, manifest=config.manifest,
         methods=method_settings(
-            config.methods, config.benchmark, protocol.n_way, protocol.n_shot, given_settings(config), config.recipe
+            config.methods, data.benchmark, protocol.n_way, protocol.n_shot, config.settings, config.recipe
         ),
-        backbone=config.backbone, checkpoint=config.checkpoint,
+        backbone=config.backbone.name, checkpoint=config.backbone.checkpoint,
         cache_dir=cache_dir,
     )  # fmt: skip
 
 
-def given_settings(config: EvalConfig) -> dict[str, Any]:
-    """Return the settings of methods that were given as flags."""
-    names = {name for method in registry.METHODS for name in method.setting_names}
-    return {name: value for name in sorted(names) if (value := getattr(config, name, None)) is not None}
+def execution_of(workers: WorkerFlags) -> Execution:
+    """Return how the flags ask for episodes to be run."""
+    return Execution(
+        workers=workers.n_workers, cpus_per_worker=workers.cpus_per_worker, gpus_per_worker=workers.gpus_per_worker,
+        episode_timeout=workers.episode_timeout, wait_for_nodes=workers.wait_for_nodes,
+    )  # fmt: skip
 
 
 def open_run(experiment: Experiment, out: str, command: list[str]) -> RunDirectory:

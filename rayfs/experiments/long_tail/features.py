@@ -73,8 +73,8 @@ def open_images(config: LongTailEvalConfig, cache_dir: Path) -> LongTailImages:
     Raises:
         InputError: the benchmark's splits have different classes, or a split has a class that training lacks.
     """
-    device = choose_device(config.device)
-    benchmark = open_benchmark(config.benchmark, config.data, config.image_size)
+    device = choose_device(config.compute.device)
+    benchmark = open_benchmark(config.data.benchmark, config.data.folder, config.data.image_size)
     if not benchmark.shared_classes:
         raise InputError(
             f"--benchmark {benchmark.name} has other classes in every split; long-tailed recognition has the same: use "

@@ -1,9 +1,12 @@
 """Flags of `jobs/long_tail_eval.py`. No torch and no Ray here, so that `--help` and wrong flags answer at once."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from rayfs.errors import InputError
+from rayfs.flags.flag import Shown, group
+from rayfs.flags.groups import DataFlags, DeviceFlags, Split
+from rayfs.flags.refusals import refuse_below, refuse_unless_positive
 from rayfs.long_tail.groups import Borders
 from rayfs.long_tail.search_space import TransferSetting
 from rayfs.long_tail.settings import FEW, MANY, TAU, TERMS, Attention
@@ -13,22 +16,24 @@ from rayfs.long_tail.settings import FEW, MANY, TAU, TERMS, Attention
 class LongTailEvalConfig:
     """Flags of `jobs/long_tail_eval.py`; the defaults are those of compositional knowledge transfer."""
 
-    benchmark: str = "cifar100-lt"
-    """cifar100-lt (imbalance 100), cifar100-lt-50, cifar100-lt-10, or another whose splits share their classes."""
-    data: str | None = None
-    """Folder of the images; without it a folder of $RAYFS_DATA (cifar100 for cifar100-lt)."""
-    image_size: int | None = None
-    """Pixels; default: the benchmark's own."""
-    split: Literal["validation", "test"] = "test"
+    data: DataFlags = group(
+        DataFlags(benchmark="cifar100-lt"), "Images",
+        benchmark="cifar100-lt (imbalance 100), cifar100-lt-50, cifar100-lt-10, imagenet-lt, places-lt.",
+        data="Folder of the images; default: a folder of $RAYFS_DATA (cifar100 for cifar100-lt).",
+        image_size="Pixels; default: the benchmark's own.",
+    )  # fmt: skip
+    split: Split = "test"
     """Images that are classified: validation to choose anything, test to report."""
-    backbone: str = "resnet32"
-    """What the checkpoints are of; names as in `jobs/pretrain.py --help`."""
-    checkpoint: tuple[str, ...] = ()
-    """Backbones with their cosine head (`jobs/pretrain.py --objective cosine`; .safetensors, .pth, or a name in the
+    groups: Borders = "paper"
+    """Borders of few, medium and many: paper (many ≥ 100, few ≤ 20 training images) or kang (many > 100, few < 20)."""
+    backbone: Annotated[str, Shown(title="Backbone")] = "resnet32"
+    """Network of the checkpoints; names: jobs/pretrain.py --help."""
+    checkpoint: Annotated[tuple[str, ...], Shown(value="FILE ...")] = ()
+    """Backbones with their cosine head (jobs/pretrain.py --objective cosine; .safetensors, .pth, or a name in the
     package). Several are repeats, trained with other seeds: means and intervals over them. One that was trained without
-    some classes (`jobs/pretrain.py --base-classes not:few`) recognises these by prototypes and w^hc(k), though it has
+    some classes (jobs/pretrain.py --base-classes not:few) recognises these by prototypes and w^hc(k), though it has
     not seen them. Default: the package's."""
-    k: tuple[int, ...] = (0, FEW, MANY)
+    k: Annotated[tuple[int, ...], Shown(title="Classifiers")] = (0, FEW, MANY)
     """Thresholds: w^h(k) learns from classes with more than k training images; the ensemble has all of them (paper: 0,
     20, 100)."""
     tau: float = TAU
@@ -46,21 +51,16 @@ class LongTailEvalConfig:
     """The continual ensemble has the prototypes, too, as in table 2; table 9 leaves them out."""
     prototype_views: int = 0
     """Augmented views of each training image that prototypes are means of; 0: the images themselves."""
-    groups: Borders = "paper"
-    """Borders: paper (many ≥ 100, few ≤ 20 training images) or kang (many > 100, few < 20)."""
-    search: int = 0
+    search: Annotated[int, Shown(title="Search")] = 0
     """Settings (sets of k, τ, terms) to try on validation images first; the best is evaluated as 'tuned ensemble'."""
     objective: Literal["all", "few", "medium", "many", "groups"] = "all"
     """What --search maximises: mean accuracy over all classes, those of a group, or the mean of the three groups."""
-    resamples: int = 2000
+    resamples: Annotated[int, Shown(title="Intervals")] = 2000
     """Of the bootstrap."""
     seed: int = 0
     """Of the bootstrap, the search and the views."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where features are computed; auto: a GPU where torch finds one."""
-    threads: int = 1
-    """CPU threads of what is done with the features."""
-    out: str | None = None
+    compute: DeviceFlags = group(DeviceFlags(), "Machine")
+    out: Annotated[str | None, Shown(value="DIR", title="Output")] = None
     """Folder or URI (s3://bucket/run) for rows, tables, summary.json and report.html; default: only print."""
 
     @property
@@ -72,15 +72,13 @@ class LongTailEvalConfig:
         )  # fmt: skip
 
     def __post_init__(self) -> None:
-        for name, least in (("threads", 1), ("resamples", 2), ("seed", 0), ("search", 0), ("prototype_views", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected at least {least}")
+        refuse_below(self, 2, "resamples")
+        refuse_below(self, 0, "seed", "search", "prototype_views")
         if not self.k or len(set(self.k)) < len(self.k) or min(self.k) < 0:
             raise InputError(f"--k is '{' '.join(map(str, self.k))}'; expected one or more of at least 0, each once")
         if not 0 <= self.tau < float("inf"):
             raise InputError(f"--tau is {self.tau}; expected 0 or a positive number")
-        if self.scale is not None and not 0 < self.scale < float("inf"):
-            raise InputError(f"--scale is {self.scale}; expected a positive number")
+        refuse_unless_positive(self, "scale")
         if len(set(self.checkpoint)) < len(self.checkpoint):
             raise InputError(f"--checkpoint is '{' '.join(self.checkpoint)}'; expected each once")
         if self.search and self.split == "validation":

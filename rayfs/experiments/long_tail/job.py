@@ -8,7 +8,6 @@ Ray computes features that the cache lacks, and is not started otherwise.
 
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from rayfs.experiments.episodes.experiment import session_information
 from rayfs.experiments.long_tail.features import LongTailImages, LongTailModel, features_of, open_images, open_model
 from rayfs.experiments.long_tail.flags import LongTailEvalConfig
 from rayfs.flags.command_line import EXIT_OK
+from rayfs.flags.parsing import flag_values
 from rayfs.interrupts import sigterm_as_interrupt
 from rayfs.long_tail.centres import ClassCentres, compose
 from rayfs.long_tail.ensemble import predict
@@ -55,7 +55,7 @@ def run_long_tail_eval(config: LongTailEvalConfig, command: list[str]) -> int:
     refuse_weights_of_unseen(config, images, models)
     if config.out is not None:
         RunDirectory(config.out, CLASSES).refuse_other(identity(config, images, models))
-    configure_process(config.threads)
+    configure_process(config.compute.threads)
     with opened(config, images, models, command) as run:
         with sigterm_as_interrupt():
             found = []
@@ -178,7 +178,7 @@ def identity(config: LongTailEvalConfig, images: LongTailImages, models: list[Lo
     """Return what makes two evaluations the same."""
     left_out = ("data", "image_size", "checkpoint", "device", "threads", "out")
     return LongTailIdentity(
-        settings={name: value for name, value in asdict(config).items() if name not in left_out},
+        settings={name: value for name, value in flag_values(config).items() if name not in left_out},
         tables={split: table.fingerprint for split, table in images.tables.items()},
         checkpoints=[CosineNetwork(state_hash=m.spec.state_hash, head_hash=m.head_hash) for m in models],
     )
@@ -192,7 +192,7 @@ def report(
     whole = bool(models[0].seen_C.all())
     choice = config.setting if whole else continual_setting(config.setting)
     results = LongTailResults(
-        benchmark=config.benchmark, split=config.split, backbone=config.backbone, class_names=images.class_names,
+        benchmark=config.data.benchmark, split=config.split, backbone=config.backbone, class_names=images.class_names,
         counts_C=images.counts_C, labels_N=images.labels[config.split], borders=config.groups, checkpoints=found,
         choice=choice, classifiers=classifiers_of(config, whole=whole),
         n_resamples=config.resamples, seed=config.seed,

@@ -2,19 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-
-import tyro
+from typing import Annotated
 
 from rayfs.errors import InputError
+from rayfs.flags.flag import Shown
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
     """Which run, and where its report goes."""
 
-    run: tyro.conf.Positional[str]
+    run: Annotated[str, Shown(positional=True, value="RUN", title="Run")]
     """The run directory: a local path or URI."""
-    out: Path | None = None
+    out: Annotated[Path | None, Shown(value="FILE", title="Output")] = None
     """Write the page to this file, and nothing into the run. Default: report.html and table.csv, .md and .tex in it."""
 
     def __post_init__(self) -> None:

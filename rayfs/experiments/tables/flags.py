@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from rayfs.errors import InputError
+from rayfs.flags.flag import Shown, group
+from rayfs.flags.groups import Split, WorkerFlags
 from rayfs.methods.recipe import RecipeName
 from rayfs.reports.published.registry import published_table
 
@@ -13,47 +15,42 @@ from rayfs.reports.published.registry import published_table
 class PaperTableConfig:
     """Flags of `jobs/paper_table.py`."""
 
-    table: str
+    table: Annotated[str, Shown(value="TABLE", title="Table")]
     """Table of the Label Hallucination paper: 2 (all methods), 3 (what to do with the base set), 4 (which part gets
-    gradients), 5 (six embeddings), 6 (associative alignment); 10-way, 20-way (README of its code)."""
-    benchmark: Literal["cifar-fs", "fc100"] = "cifar-fs"
-    """What to run it on."""
+    gradients), 5 (six embeddings), 6 (associative alignment); 10-way, 20-way (README of the released code)."""
+    benchmark: Annotated[Literal["cifar-fs", "fc100"], Shown(title="What it is run on")] = "cifar-fs"
+    """Images."""
     n_shot: tuple[int, ...] = ()
     """Columns to run; default: all that the table has."""
     episodes: int = 600
     """Of each column; more continue a table that was run before."""
-    data: str | None = None
-    """Folder of the images; without it $RAYFS_DATA/cifar100."""
-    split: Literal["validation", "test"] = "test"
+    data: Annotated[str | None, Shown(value="DIR")] = None
+    """Folder of the images; default: $RAYFS_DATA/cifar100."""
+    split: Split = "test"
     """Classes the episodes come from; published figures are of test classes."""
     seed: int = 0
     """Root seed of the episodes and of all randomness in them."""
-    backbone: str = "conv4"
+    backbone: Annotated[str, Shown(title="Backbone")] = "conv4"
     """Published tables have resnet12."""
-    checkpoints: Path | None = None
+    checkpoints: Annotated[Path | None, Shown(value="DIR")] = None
     """Folder of embeddings called BACKBONE_BENCHMARK_EMBEDDING.safetensors (or .pth), such as
-    resnet12_cifar_fs_skd_gen1.pth; those in the package are found without it."""
+    resnet12_cifar_fs_skd_gen1.pth; default: those in the package, which are found beside them, too."""
     embedding: str | None = None
     """Use this embedding (rfs-simple, rfs-distill, skd-gen0, ...) for all rows that the project runs; default: that of
     the table."""
-    recipe: RecipeName = "released"
+    recipe: Annotated[RecipeName, Shown(title="Settings of the methods")] = "released"
     """Settings of the finetuning methods: as released, or fast (100 steps behind two frozen blocks)."""
     steps: int | None = None
     """SGD steps of every finetuning method; default: the recipe's. Fewer is another experiment than the published one,
     and the table says so."""
     head_init: Literal["random", "logistic-regression"] | None = None
-    """Start of the head in every finetuning method; default the recipe's (random, as released)."""
+    """Start of the head in every finetuning method; default: the recipe's (random, as released)."""
     batch_norm: Literal["joint", "split"] | None = None
-    """Batch statistics over base and support together or apart; default joint."""
+    """Batch statistics over base and support together or apart; default: joint."""
     precision: Literal["float32", "bf16"] | None = None
-    """Of finetuning; default float32. bf16 pays on GPUs and on CPUs with AMX."""
-    workers: int | None = None
-    """Actors; default: as many as the GPUs, else the CPUs, allow."""
-    gpus_per_worker: float | None = None
-    """GPUs an actor; default 1 where the cluster has GPUs, else 0."""
-    cpus_per_worker: int = 1
-    """CPU cores, and threads, an actor."""
-    out: str
+    """Of finetuning; default: float32. bf16 pays on GPUs and on CPUs with AMX."""
+    workers: WorkerFlags = group(WorkerFlags(), "Workers")
+    out: Annotated[str, Shown(value="DIR", title="Output")]
     """Folder of the runs, one for each embedding and number of shots, and of the table. Tables of one folder share
     rows: what table 3 ran, table 4 does not run again."""
 

@@ -10,10 +10,11 @@ from rayfs.distributed.session import refuse_lost_outputs
 from rayfs.errors import InputError
 from rayfs.experiments.episodes.experiment import Experiment
 from rayfs.experiments.episodes.flags import EvalConfig
-from rayfs.experiments.episodes.job import build_experiment, check_run, describe, open_run
-from rayfs.experiments.episodes.run import Execution, evaluate, wanted_rows
+from rayfs.experiments.episodes.job import build_experiment, check_run, describe, execution_of, open_run
+from rayfs.experiments.episodes.run import evaluate, wanted_rows
 from rayfs.experiments.tables.flags import PaperTableConfig
 from rayfs.flags.command_line import EXIT_FAILED, EXIT_OK
+from rayfs.flags.groups import BackboneFlags, DataFlags, ProtocolFlags
 from rayfs.reports.episodes.build import write_report
 from rayfs.reports.paper_table import Ours, paper_cells
 from rayfs.reports.published.registry import published_table
@@ -47,9 +48,7 @@ def run_paper_table(config: PaperTableConfig, command: list[str]) -> int:
     parts = prepare_parts(config, table, cache_dir)
     summaries: dict[tuple[str, int], EpisodesSummary] = {}
     n_failed = 0
-    execution = Execution(
-        workers=config.workers, cpus_per_worker=config.cpus_per_worker, gpus_per_worker=config.gpus_per_worker
-    )
+    execution = execution_of(config.workers)
     for part in parts:
         print(f"\n{part.embedding}, {part.n_shot}-shot\n{describe(part.experiment)}", flush=True)
         with open_run(part.experiment, part.location, command) as run:
@@ -126,13 +125,14 @@ def eval_config(
     methods = [row.method for row in table.rows if row.method and embedding_of(config, row) == embedding]
     baseline = [table.baseline] if table.baseline else []
     finetunes = any(method not in baseline for method in methods)
+    names = ("steps", "head_init", "batch_norm", "precision") if finetunes else ()
+    settings = {name: value for name in names if (value := getattr(config, name)) is not None}
     return EvalConfig(
-        benchmark=config.benchmark, data=config.data, split=config.split, n_way=table.n_way, n_shot=n_shot,
-        episodes=config.episodes, seed=config.seed, methods=tuple(dict.fromkeys([*baseline, *methods])),
-        recipe=config.recipe, backbone=config.backbone, checkpoint=checkpoint, workers=config.workers,
-        steps=config.steps if finetunes else None, head_init=config.head_init if finetunes else None,
-        batch_norm=config.batch_norm if finetunes else None, precision=config.precision if finetunes else None,
-        gpus_per_worker=config.gpus_per_worker, cpus_per_worker=config.cpus_per_worker, out=config.out,
+        data=DataFlags(benchmark=config.benchmark, folder=config.data),
+        protocol=ProtocolFlags(split=config.split, n_way=table.n_way, n_shot=n_shot, seed=config.seed),
+        episodes=config.episodes, methods=tuple(dict.fromkeys([*baseline, *methods])), recipe=config.recipe,
+        settings=settings, backbone=BackboneFlags(name=config.backbone, checkpoint=checkpoint), workers=config.workers,
+        out=config.out,
     )  # fmt: skip
 
 

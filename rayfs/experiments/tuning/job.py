@@ -34,6 +34,7 @@ from rayfs.experiments.tuning.long_tail import tune_long_tail
 from rayfs.experiments.tuning.long_tail_flags import COMPOSITIONAL
 from rayfs.experiments.tuning.proposals import Plan, make_plan, searcher
 from rayfs.flags.command_line import EXIT_FAILED, EXIT_OK
+from rayfs.flags.parsing import flag_values
 from rayfs.methods.definition import MethodSettings
 from rayfs.methods.registry import BASELINE
 from rayfs.methods.variants import parse_variant
@@ -119,7 +120,7 @@ class Search:
         """Run what is missing of the baseline, then the trials."""
         config, run = self._config, self._run
         self.state.add_search({
-            "method": config.method, "search": config.search, "seed": config.seed, "n_trials": config.n_trials,
+            "method": config.method, "search": config.search, "seed": config.protocol.seed, "n_trials": config.n_trials,
             "spaces": {name: asdict(space) for name, space in config.spaces.items()}, "race": asdict(config.race),
         })  # fmt: skip
         write_state(run, self.state)
@@ -276,12 +277,13 @@ class Search:
 
 def paste_command(config: TuneConfig, winner: Trial) -> str:
     """Return the command that runs the winner beside the recipe's default on test classes."""
-    words: list[str] = ["python", "jobs/label_halluc_eval.py", "--benchmark", config.benchmark]
+    values, data, backbone = flag_values(config), config.data, config.backbone
+    words: list[str] = ["python", "jobs/label_halluc_eval.py", "--benchmark", data.benchmark]
     for name in ("data", "image_size", "n_way", "n_shot", "n_query", "checkpoint"):
-        if (value := getattr(config, name)) is not None:
+        if (value := values[name]) is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
-    words += ["--seed", str(config.seed)] if config.seed else []
-    words += ["--backbone", config.backbone] if config.backbone != "conv4" else []
+    words += ["--seed", str(values["seed"])] if values["seed"] else []
+    words += ["--backbone", backbone.name] if backbone.name != "conv4" else []
     words += ["--recipe", config.recipe] if config.recipe != "released" else []
     for name, value in config.held.items():
         words += [f"--{name.replace('_', '-')}", str(value)]

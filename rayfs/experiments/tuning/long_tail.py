@@ -26,6 +26,7 @@ from rayfs.experiments.long_tail.job import centres_of, evaluate, opened, report
 from rayfs.experiments.tuning.flags import TuneConfig
 from rayfs.experiments.tuning.long_tail_flags import evaluation_config, transfer_space
 from rayfs.flags.command_line import EXIT_OK
+from rayfs.flags.parsing import flag_values
 from rayfs.interrupts import sigterm_as_interrupt
 from rayfs.long_tail.centres import ClassCentres
 from rayfs.long_tail.groups import class_groups
@@ -64,7 +65,7 @@ def tune_long_tail(config: TuneConfig, command: list[str]) -> int:
         )
     identity = SettingsSearchIdentity(
         tables={split: table.fingerprint for split, table in images.tables.items()},
-        network=CosineNetwork(state_hash=model.spec.state_hash, head_hash=model.head_hash), seed=config.seed,
+        network=CosineNetwork(state_hash=model.spec.state_hash, head_hash=model.head_hash), seed=config.protocol.seed,
     )  # fmt: skip
     space = transfer_space(config)
     n_blocks = -(-config.n_trials // space.block)
@@ -75,7 +76,7 @@ def tune_long_tail(config: TuneConfig, command: list[str]) -> int:
         task = BlockTask(
             features_ND=features_of(images, model, "validation"), labels_N=labels_N, centres=centres,
             groups=class_groups(images.counts_C, chosen.groups), space=space,
-            thresholds=possible, seed=config.seed,
+            thresholds=possible, seed=config.protocol.seed,
         )  # fmt: skip
         missing = [index for index in range(n_blocks) if not store.has(space, index)]
         started = time.perf_counter()
@@ -85,7 +86,7 @@ def tune_long_tail(config: TuneConfig, command: list[str]) -> int:
         tuned = _tuned(chosen, task, store.scored(), time.perf_counter() - started)
         paste = paste_command(config, chosen, tuned.best.setting)
         print("\n" + _table(tuned) + f"\nbest, to paste:\n  {paste}\n")
-        run.write_file(TUNE_PAGE, build_search_page(chosen.benchmark, tuned, paste, command))
+        run.write_file(TUNE_PAGE, build_search_page(chosen.data.benchmark, tuned, paste, command))
         if config.final:
             _final(config, chosen.k, model, centres, tuned, store, command)
     print(f"blocks, search.json, {TUNE_PAGE}: {run.location}")
@@ -145,9 +146,11 @@ def _table(tuned: TunedEnsemble) -> str:
 
 def paste_command(config: TuneConfig, chosen: LongTailEvalConfig, setting: TransferSetting) -> str:
     """Return the command that evaluates `setting` on test images."""
-    words = ["python", "jobs/long_tail_eval.py", "--benchmark", chosen.benchmark, "--backbone", chosen.backbone]
+    words = ["python", "jobs/long_tail_eval.py", "--benchmark", chosen.data.benchmark]
+    words += ["--backbone", chosen.backbone]
+    values = flag_values(config)
     for name in ("data", "image_size", "checkpoint"):
-        if (value := getattr(config, name)) is not None:
+        if (value := values[name]) is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
     words += ["--k", *map(str, setting.thresholds), "--tau", repr(setting.tau), "--attention", setting.attention]
     words += [] if setting.own_neighbour else ["--no-own-neighbour"]

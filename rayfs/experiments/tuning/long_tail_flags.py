@@ -1,11 +1,12 @@
 """How the flags of `jobs/tune.py` are read for compositional knowledge transfer. No torch and no Ray here."""
 
-from collections.abc import Mapping
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from rayfs.errors import InputError
 from rayfs.experiments.long_tail.flags import LongTailEvalConfig
+from rayfs.flags.flag import flags_of
+from rayfs.flags.groups import BackboneFlags, DeviceFlags
+from rayfs.flags.parsing import flag_values
 from rayfs.long_tail.search_space import TransferSpace
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ COMPOSITIONAL = "compositional"
 """What --method calls it."""
 
 UNUSED = (
-    "n_way", "n_shot", "n_query", "recipe", "precision", "hold", "tune", "search", "grid_points", "episodes", "grace",
+    "n_way", "n_shot", "n_query", "recipe", "hold", "tune", "search", "grid_points", "episodes", "grace",
     "reduction", "block", "asha", "gpus_per_trial", "final_episodes", "log_to", "wait_for_nodes",
 )  # fmt: skip
 """Flags of searches over episodes, which there are none of."""
@@ -27,8 +28,8 @@ def refuse_unused(config: "TuneConfig") -> None:
     Raises:
         InputError: one was given, or --space is not of tau.
     """
-    defaults = {field.name: field.default for field in fields(config)}
-    given = [name for name in UNUSED if getattr(config, name) != defaults[name]]
+    defaults, values = {flag.name: flag.default for flag in flags_of(type(config))}, flag_values(config)
+    given = [*(name for name in UNUSED if values[name] != defaults[name]), *config.settings]
     if given:
         raise InputError(
             f"--{given[0].replace('_', '-')} changes nothing with --method {COMPOSITIONAL}, whose settings are scored "
@@ -60,11 +61,9 @@ def evaluation_config(config: "TuneConfig", **changes: Any) -> LongTailEvalConfi
     The backbone that --backbone names by default is that of few-shot episodes; without a checkpoint it is the one of
     the long tail that the package has an embedding of.
     """
-    own: Mapping[str, Any] = (
-        {} if config.backbone == "conv4" and not config.checkpoint else {"backbone": config.backbone}
-    )
-    checkpoint = (str(config.checkpoint),) if config.checkpoint else ()
+    backbone = config.backbone
+    own = {} if backbone == BackboneFlags() else {"backbone": backbone.name}
     return LongTailEvalConfig(
-        benchmark=config.benchmark, data=config.data, image_size=config.image_size, checkpoint=checkpoint,
-        seed=config.seed, threads=config.cpus_per_trial, **own, **changes,
+        data=config.data, checkpoint=(str(backbone.checkpoint),) if backbone.checkpoint else (),
+        seed=config.protocol.seed, compute=DeviceFlags(threads=config.cpus_per_trial), **{**own, **changes},
     )  # fmt: skip

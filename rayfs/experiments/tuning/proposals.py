@@ -37,7 +37,7 @@ class Plan:
         n = config.n_trials if config.search == "optuna" else len(self.proposed) - 1
         stops = f"losers may stop after {', '.join(map(str, race.rungs))}" if race.rungs else "no trial stops early"
         return (
-            f"search ({config.search}, seed {config.seed}): {spaces}\n"
+            f"search ({config.search}, seed {config.protocol.seed}): {spaces}\n"
             f"the default and {n} trials of up to {race.episodes} episodes, the same for all; {stops} (reduction "
             f"{race.reduction}); a report every {race.block}"
         )
@@ -68,7 +68,7 @@ def make_plan(config: TuneConfig) -> Plan:
                 ", lower --grid-points, or search fewer settings with --tune"
             )
     else:
-        settings = [random_settings(config.spaces, config.seed, trial) for trial in range(config.n_trials)]
+        settings = [random_settings(config.spaces, config.protocol.seed, trial) for trial in range(config.n_trials)]
     return Plan(config=config, proposed=dict(config.variants.of(each) for each in [{}, *settings]))
 
 
@@ -89,7 +89,7 @@ def searcher(
         for trial in trials
         if trial.gain is not None and trial.state in ("finished", "stopped") and _inside(trial, config)
     ]
-    optuna = optuna_searcher(config.spaces, (config.seed * 1_000_003 + len(scored)) % 2**32, scored)
+    optuna = optuna_searcher(config.spaces, (config.protocol.seed * 1_000_003 + len(scored)) % 2**32, scored)
     return lambda listed: Proposals(listed, optuna, plan.n_more(n_former))
 
 

@@ -28,15 +28,15 @@ class AssoAlignSettings(FinetuneSettings):
     base_batch: int
     """Related base images in every step."""
     related_classes: int = 10
-    """n_B, base classes related to each class of the episode (released code)."""
+    """n_B, base classes related to each class of the episode (AssoAlign's released code)."""
     classifier_loss: Literal["softmax", "arcmax"] = "softmax"
     """Cross-entropy of a linear head, or of cosines with an angular margin (Label Hallucination's table 6 has both)."""
     centroid_alignment: Literal["on", "off"] = "on"
     """Pull related base images to the centroids of the support classes."""
     arc_scale: float = 15.0
-    """s of arcMax while finetuning (released code)."""
+    """s of arcMax while finetuning (AssoAlign's released code)."""
     arc_margin: float = 0.001
-    """m of arcMax, in radians (released code)."""
+    """m of arcMax, in radians (AssoAlign's released code)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

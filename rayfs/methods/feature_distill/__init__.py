@@ -32,7 +32,7 @@ class FeatureDistillSettings(BaseFinetuneSettings):
 
 METHOD = MethodDefinition(
     name="feature-distill",
-    summary="finetunes on the support set while features of base images stay as they are",
+    summary="finetunes on the support set; features of base images stay as they are",
     settings=FeatureDistillSettings,
     solver="rayfs.methods.feature_distill.solve:FeatureDistillation",
     recipe=base_finetuning_recipe,

@@ -13,7 +13,7 @@ RELEASED_STEPS = {
 """SGD steps of 5-way episodes by (benchmark, n_shot): README flags of the released code, counted with `drop_last`."""
 
 MANY_WAYS, MANY_WAY_PASSES = ((10, 5), (20, 10)), 2
-"""(n_way, n_shot) that pass over the base set so often on CIFAR-FS and FC100 (README)."""
+"""(n_way, n_shot) that pass over the base set so often on CIFAR-FS and FC100 (README of the released code)."""
 
 BASE_IMAGES = {"cifar-fs": 38_400, "fc100": 36_000}
 
@@ -22,15 +22,15 @@ PAPER_STEPS = 300
 where Label Hallucination takes more ("300 steps only")."""
 
 OMNIGLOT_RECIPE: dict[str, Any] = {"steps": 40, "step_views": 5, "lr": 0.1, "head_init": "logistic-regression"}
-"""Ours, chosen on the validation classes (README, "Omniglot")."""
+"""Ours, chosen on the validation classes (jobs/RESULTS.md, "Omniglot")."""
 
 BENCHMARK_RECIPES: dict[str, dict[str, Any]] = {"omniglot": OMNIGLOT_RECIPE, "omniglot-one-shot": OMNIGLOT_RECIPE}
 
 FAST: dict[str, Any] = {"steps": 100, "head_lr": 0.3, "frozen_blocks": 2, "frozen_views": 4}
 """Ours: the first two blocks stay frozen and keep the activations of 4 views of each image; a third of the steps, with
 a learning rate of the head that lets its norm grow in them. Chosen for label-halluc on validation classes of FC100 with
-Conv-4 (README, "A cheaper recipe"). The appendix of Label Hallucination claims more than 66% less cost; its protocol is
-not at hand."""
+Conv-4 (jobs/RESULTS.md, "A cheaper recipe"). The appendix of Label Hallucination claims more than 66% less cost; its
+protocol is not at hand."""
 
 RECIPES: dict[RecipeName, dict[str, Any]] = {"released": {}, "fast": FAST}
 """Settings that differ from the released ones."""

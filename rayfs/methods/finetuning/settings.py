@@ -24,14 +24,15 @@ class FinetuneSettings:
     """What every method that finetunes the network shares."""
 
     steps: int
-    """SGD steps per episode (`RELEASED_STEPS`)."""
+    """SGD steps per episode (code: by benchmark, ways and shots)."""
     support_views: int
-    """A, augmented views of each support image that the logistic regression is fitted to (25 for 1-shot, 5 for 5-shot:
-    README)."""
+    """A, augmented views of each support image that the logistic regression is fitted to (code: 25 for
+    1-shot, 5 for 5-shot)."""
     step_views: int
-    """Fresh augmented views of each support image in every step (A, as released; fewer make a step cheaper)."""
+    """Fresh augmented views of each support image in every step (code: A; fewer make a step cheaper)."""
     support_batch: int | None = None
-    """Support views in a step, drawn pass after pass; None: all of them (code). The appendix names such finetuning."""
+    """Support views in a step, drawn pass after pass; not set: all of them (code). The paper's appendix names such
+    finetuning."""
     lambda_ce: float = 1.0
     """Weight of the cross-entropy on support images (paper eq. 3)."""
     lr: float = 0.025
@@ -92,7 +93,7 @@ class BaseFinetuneSettings(FinetuneSettings):
     """What every method that finetunes on base images, too, shares."""
 
     base_batch: int
-    """Base images in every step (as many as support views in a step: README)."""
+    """Base images in every step (code: as many as support views in a step)."""
     batch_norm: Literal["joint", "split"] = "joint"
     """Statistics over base and support together (one GPU: CIFAR-FS, FC100), or apart with the running ones from base
     only (two GPUs: miniImageNet, tieredImageNet)."""

@@ -36,7 +36,7 @@ class HardLabelSettings(BaseFinetuneSettings):
 
 METHOD = MethodDefinition(
     name="hard-label",
-    summary="finetunes on base images with the most probable class of the episode as their label",
+    summary="finetunes on base images with hard labels of the episode's classes",
     settings=HardLabelSettings,
     solver="rayfs.methods.hard_label.solve:HardLabel",
     recipe=lambda situation: base_finetuning_recipe(situation, steps=PAPER_STEPS),

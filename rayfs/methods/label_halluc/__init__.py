@@ -43,7 +43,7 @@ class LabelHallucSettings(BaseFinetuneSettings):
 
 METHOD = MethodDefinition(
     name="label-halluc",
-    summary="finetunes on base images with soft labels of the episode's classes (Label Hallucination)",
+    summary="Label Hallucination: finetunes on base images with soft labels",
     settings=LabelHallucSettings,
     solver="rayfs.methods.label_halluc.solve:LabelHallucination",
     recipe=base_finetuning_recipe,

@@ -1,0 +1,1 @@
+"""The embedded Omniglot benchmarks, made from the dataset's own archives."""
