@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar, cast, get_type_hints
 
 from rayfs.errors import InputError
 from rayfs.flags.flag import Flag, flags_of
-from rayfs.flags.refusals import why_refused
+from rayfs.flags.refusals import refuse_unknown, why_refused
 
 ConfigT = TypeVar("ConfigT")
 
@@ -58,6 +58,9 @@ def parsed_values(flags: Sequence[Flag], argv: Sequence[str]) -> dict[str, Any]:
     Raises:
         InputError: as `parse` does.
     """
+    refuse_unknown(flags, argv)
+    if not argv and all(flag.default is not MISSING for flag in flags):
+        return {flag.name: flag.default for flag in flags}
     import tyro  # takes longer to import than help needs for everything
 
     said = io.StringIO()

@@ -14,6 +14,10 @@ N_OFFERED = 3
 """Most flags that an unknown one is taken for."""
 
 
+PARSER_FLAGS = "--tyro-"
+"""How flags of the parser itself begin, which write completions for a shell."""
+
+
 def why_refused(flags: Sequence[Flag], argv: Sequence[str], parser_text: str) -> str:
     """Return why the parser refused `argv`.
 
@@ -21,6 +25,19 @@ def why_refused(flags: Sequence[Flag], argv: Sequence[str], parser_text: str) ->
         parser_text: what the parser said itself, used where none of the usual reasons is found.
     """
     return next(_reasons(flags, argv), None) or _unframed(parser_text)
+
+
+def refuse_unknown(flags: Sequence[Flag], argv: Sequence[str]) -> None:
+    """Refuse a word of `argv` that looks like a flag and is none, at once: the parser takes its time to say so.
+
+    Raises:
+        InputError: there is one.
+    """
+    known = _known(flags)
+    for part in argv:
+        word = part.partition("=")[0]
+        if re.match("--[A-Za-z]", word) and word.replace("_", "-") not in known and not word.startswith(PARSER_FLAGS):
+            raise InputError(_unknown(word, known))
 
 
 def refuse_below(config: object, least: int, *names: str) -> None:
@@ -60,8 +77,7 @@ def choices(kind: Any) -> tuple[str, ...]:
 
 def _reasons(flags: Sequence[Flag], argv: Sequence[str]) -> Iterator[str]:
     """Yield what is wrong, in the order of the words."""
-    known = {flag.spelled: flag for flag in flags if not flag.shown.positional}
-    known |= {flag.spelled.replace("--", "--no-", 1): flag for flag in flags if flag.type is bool}
+    known = _known(flags)
     takes_places = any(flag.shown.positional for flag in flags)
     seen = set()
     for word, values in _split(argv):
@@ -80,6 +96,12 @@ def _reasons(flags: Sequence[Flag], argv: Sequence[str]) -> Iterator[str]:
         if flag.default is MISSING and flag.name not in seen:
             called = flag.shown.value or flag.name.upper() if flag.shown.positional else flag.spelled
             yield f"{called} is missing: {flag.doc}"
+
+
+def _known(flags: Sequence[Flag]) -> dict[str, Flag]:
+    """Return spelling -> flag."""
+    known = {flag.spelled: flag for flag in flags if not flag.shown.positional}
+    return known | {flag.spelled.replace("--", "--no-", 1): flag for flag in flags if flag.type is bool}
 
 
 def _split(argv: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
