@@ -71,7 +71,19 @@ def parsed_values(flags: Sequence[Flag], argv: Sequence[str]) -> dict[str, Any]:
         if not stopped.code:
             raise
         raise InputError(why_refused(flags, argv, said.getvalue())) from None
-    return {flag.name: getattr(words, flag.name) for flag in flags}
+    return {flag.name: getattr(words, flag.name) if _is_given(flag, argv) else None for flag in flags}
+
+
+def _is_given(flag: Flag, argv: Sequence[str]) -> bool:
+    """Tell whether a setting that is a switch is among the words; of other flags the parser tells by itself."""
+    if not _is_switch(flag):
+        return True
+    negated = flag.spelled.replace("--", "--no-", 1)
+    return any(word.replace("_", "-") in (flag.spelled, negated) for word in argv)
+
+
+def _is_switch(flag: Flag) -> bool:
+    return flag.is_setting and flag.type is bool
 
 
 def _flat(flags: Sequence[Flag]) -> type:
@@ -81,7 +93,8 @@ def _flat(flags: Sequence[Flag]) -> type:
     columns: list[tuple[str, Any, Any]] = []
     for flag in flags:
         hint = Annotated[flag.hint, tyro.conf.Positional] if flag.shown.positional else flag.hint
-        columns.append((flag.name, hint, field() if flag.default is MISSING else field(default=flag.default)))
+        hint, default = (bool, False) if _is_switch(flag) else (hint, flag.default)
+        columns.append((flag.name, hint, field() if default is MISSING else field(default=default)))
     return make_dataclass("Flags", columns, frozen=True, kw_only=True)
 
 

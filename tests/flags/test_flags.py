@@ -27,6 +27,7 @@ class Room:
 class Kettle:
     heat: float = 100.0
     lid: Literal["on", "off"] = "on"
+    whistle: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,7 @@ class Kitchen:
         ("doors", ("doors",), (1, 2), "Doors.", "Rooms"),
         ("heat", ("pots", "heat"), None, "", "Rooms"),
         ("lid", ("pots", "lid"), None, "", "Rooms"),
+        ("whistle", ("pots", "whistle"), None, "", "Rooms"),
         ("depth", ("pots", "depth"), None, "", "Rooms"),
         ("gas", ("gas",), True, "With gas.", "Fuel"),
         ("out", ("out",), MISSING, "Where it goes.", "Fuel"),
@@ -87,6 +89,8 @@ def test_a_field_of_a_group_or_of_a_catalogue_is_a_flag(name, path, default, doc
         ("soup pie --out a --no-gas", {"dishes": ("soup", "pie"), "gas": False}),
         ("--room cellar --size 3 --out a", {"room": "cellar", "size": 3}),
         ("--out a --heat 5 --lid off", {"heat": 5.0, "lid": "off"}),
+        ("--out a --whistle", {"whistle": True}),
+        ("--out a --no-whistle", {"whistle": False}),
         ("--out a --depth=2 --smoke --doors 4", {"depth": 2, "smoke": True, "doors": (4,)}),
     ],
 )
@@ -94,11 +98,12 @@ def test_words_become_a_configuration_and_values_become_it_too(words: str, value
     config = parse(Kitchen, words.split())
     assert config == configured(Kitchen, out=Path("a"), **values)
     defaults = {
-        "dishes": (), "room": "hall", "size": 9, "doors": (1, 2), "heat": None, "lid": None, "depth": None,
-        "gas": True, "smoke": False, "out": Path("a"),
+        "dishes": (), "room": "hall", "size": 9, "doors": (1, 2), "heat": None, "lid": None, "whistle": None,
+        "depth": None, "gas": True, "smoke": False, "out": Path("a"),
     }  # fmt: skip
     assert flag_values(config) == defaults | values
-    assert config.pots == {name: value for name, value in values.items() if name in ("heat", "lid", "depth")}
+    settings = ("heat", "lid", "whistle", "depth")
+    assert config.pots == {name: value for name, value in values.items() if name in settings}
 
 
 def test_a_flag_that_does_not_exist_is_a_mistake_of_the_program() -> None:
