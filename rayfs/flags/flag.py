@@ -36,6 +36,8 @@ class Entry:
     """One line for help."""
     settings: type
     """Dataclass of its settings."""
+    aliases: tuple[str, ...] = ()
+    """Other names that help finds it by."""
 
 
 @dataclass(frozen=True, kw_only=True)

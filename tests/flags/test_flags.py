@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from rayfs.errors import InputError
+from rayfs.flags.command_line import run_job
 from rayfs.flags.field_docs import field_docs
 from rayfs.flags.flag import Catalogue, Entry, Shown, flags_of, group, settings_of
 from rayfs.flags.help_text import help_page, value_text, value_word
@@ -38,7 +39,10 @@ class Pan:
 
 POTS = Catalogue(
     word="pot",
-    entries=lambda: {"kettle": Entry(summary="for water", settings=Kettle), "pan": Entry(summary="", settings=Pan)},
+    entries=lambda: {
+        "kettle": Entry(summary="for water", settings=Kettle, aliases=("pot",)),
+        "pan": Entry(summary="", settings=Pan),
+    },
     describe=lambda name, values: f"{name} in the {values['room']} for {values['out']}",
 )
 
@@ -104,6 +108,12 @@ def test_words_become_a_configuration_and_values_become_it_too(words: str, value
     assert flag_values(config) == defaults | values
     settings = ("heat", "lid", "whistle", "depth")
     assert config.pots == {name: value for name, value in values.items() if name in settings}
+
+
+@pytest.mark.parametrize("words", ["--help-pot kettle --room attic", "--help_pot=pot --room attic --size 3"])
+def test_help_of_an_entry_is_found_by_its_name_and_by_others(capsys, words: str) -> None:
+    assert run_job(lambda config: pytest.fail("the job ran"), Kitchen, None, words.split()) == 0
+    assert capsys.readouterr().out == "kettle in the attic for None\n"
 
 
 def test_a_flag_that_does_not_exist_is_a_mistake_of_the_program() -> None:

@@ -59,7 +59,8 @@ def describe_method(name: str, values: Mapping[str, Any]) -> str:
         "one."
     )
     table = settings_table(entry.settings, defaults, tuple(chosen))
-    return "\n\n".join([f"{name}: {entry.summary}.", textwrap.fill(about, page_width()), table])
+    head = [textwrap.fill(text, page_width()) for text in (f"{name}: {entry.summary}.", about)]
+    return "\n\n".join([*head, table])
 
 
 def recipes_of(benchmark: str) -> tuple[RecipeName, ...]:
