@@ -74,10 +74,11 @@ def asked_help(config_class: type, description: str | None, words: Sequence[str]
 
 
 def _entry_help(config_class: type, catalogue: Catalogue, name: str, rest: Sequence[str]) -> str:
-    known, name = catalogue.entries(), catalogue.proper(name)
-    if name not in known:
+    known = catalogue.entries()
+    proper = next((own for own, entry in known.items() if name in (own, *entry.aliases)), None)
+    if proper is None:
         raise InputError(f"--help-{catalogue.word} is '{name}'; expected one of {', '.join(known)}")
-    return catalogue.describe(name, parsed_values([_not_required(flag) for flag in flags_of(config_class)], rest))
+    return catalogue.describe(proper, parsed_values([_not_required(flag) for flag in flags_of(config_class)], rest))
 
 
 def _not_required(flag: Flag) -> Flag:

@@ -38,6 +38,8 @@ class Entry:
     """One line for help."""
     settings: type
     """Dataclass of its settings."""
+    aliases: tuple[str, ...] = ()
+    """Other names that help finds it by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +54,6 @@ class Catalogue:
     """The job's help has the names alone, without the summaries."""
     describe: Callable[[str, Mapping[str, Any]], str]
     """Return the help of one entry; arguments: its name, and flag -> value of the rest of the command line."""
-    proper: Callable[[str], str] = str
-    """Return the name of the entry that has this name or alias; other names stay as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)

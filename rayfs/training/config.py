@@ -43,7 +43,7 @@ class PretrainConfig:
     """Network of the teacher; default: that of --backbone."""
     init: Annotated[str | None, Shown(value="FILE")] = None
     """Checkpoint that the backbone starts from, whatever its classes; default: random weights. Heads start fresh."""
-    epochs: Annotated[int | None, Shown(title="Training (defaults: as published, --help-objective NAME)")] = None
+    epochs: Annotated[int | None, Shown(title="Training, by default with the published values")] = None
     """Passes over the base set."""
     batch: int | None = None
     """Images a step over all workers, before several views are made of each."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from rayfs.errors import InputError
+from rayfs.flags.command_line import run_job
 from rayfs.flags.field_docs import field_docs
 from rayfs.flags.flag import Catalogue, Entry, Shown, flags_of, group, settings_of
 from rayfs.flags.help_text import help_page, value_text, value_word
@@ -27,6 +28,7 @@ class Room:
 class Kettle:
     heat: float = 100.0
     lid: Literal["on", "off"] = "on"
+    whistle: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,10 @@ class Pan:
 
 POTS = Catalogue(
     word="pot",
-    entries=lambda: {"kettle": Entry(summary="for water", settings=Kettle), "pan": Entry(summary="", settings=Pan)},
+    entries=lambda: {
+        "kettle": Entry(summary="for water", settings=Kettle, aliases=("pot",)),
+        "pan": Entry(summary="", settings=Pan),
+    },
     describe=lambda name, values: f"{name} in the {values['room']} for {values['out']}",
 )
 
@@ -68,6 +73,7 @@ class Kitchen:
         ("doors", ("doors",), (1, 2), "Doors.", "Rooms"),
         ("heat", ("pots", "heat"), None, "", "Rooms"),
         ("lid", ("pots", "lid"), None, "", "Rooms"),
+        ("whistle", ("pots", "whistle"), None, "", "Rooms"),
         ("depth", ("pots", "depth"), None, "", "Rooms"),
         ("gas", ("gas",), True, "With gas.", "Fuel"),
         ("out", ("out",), MISSING, "Where it goes.", "Fuel"),
@@ -87,6 +93,8 @@ def test_a_field_of_a_group_or_of_a_catalogue_is_a_flag(name, path, default, doc
         ("soup pie --out a --no-gas", {"dishes": ("soup", "pie"), "gas": False}),
         ("--room cellar --size 3 --out a", {"room": "cellar", "size": 3}),
         ("--out a --heat 5 --lid off", {"heat": 5.0, "lid": "off"}),
+        ("--out a --whistle", {"whistle": True}),
+        ("--out a --no-whistle", {"whistle": False}),
         ("--out a --depth=2 --smoke --doors 4", {"depth": 2, "smoke": True, "doors": (4,)}),
     ],
 )
@@ -94,11 +102,18 @@ def test_words_become_a_configuration_and_values_become_it_too(words: str, value
     config = parse(Kitchen, words.split())
     assert config == configured(Kitchen, out=Path("a"), **values)
     defaults = {
-        "dishes": (), "room": "hall", "size": 9, "doors": (1, 2), "heat": None, "lid": None, "depth": None,
-        "gas": True, "smoke": False, "out": Path("a"),
+        "dishes": (), "room": "hall", "size": 9, "doors": (1, 2), "heat": None, "lid": None, "whistle": None,
+        "depth": None, "gas": True, "smoke": False, "out": Path("a"),
     }  # fmt: skip
     assert flag_values(config) == defaults | values
-    assert config.pots == {name: value for name, value in values.items() if name in ("heat", "lid", "depth")}
+    settings = ("heat", "lid", "whistle", "depth")
+    assert config.pots == {name: value for name, value in values.items() if name in settings}
+
+
+@pytest.mark.parametrize("words", ["--help-pot kettle --room attic", "--help_pot=pot --room attic --size 3"])
+def test_help_of_an_entry_is_found_by_its_name_and_by_others(capsys, words: str) -> None:
+    assert run_job(lambda config: pytest.fail("the job ran"), Kitchen, None, words.split()) == 0
+    assert capsys.readouterr().out == "kettle in the attic for None\n"
 
 
 def test_a_flag_that_does_not_exist_is_a_mistake_of_the_program() -> None:

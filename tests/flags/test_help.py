@@ -91,8 +91,16 @@ def test_every_job_is_in_the_table() -> None:
     assert {path.stem for path in (ROOT / "jobs").glob("*.py")} == HEADINGS.keys()
 
 
-@pytest.mark.parametrize(("job", "words"), [("label_halluc_eval", "--stps 3"), ("tune", "--search lucky --out a")])
-def test_a_wrong_flag_imports_nothing_that_computes(job: str, words: str) -> None:
-    code, heavy, printed, complaints = run(job, *words.split())
-    assert (code, heavy, printed) == (2, ["tyro"], "")
-    assert complaints.count("\n") == 0 and complaints.startswith("error: --s" if job == "tune" else "error: there is")
+@pytest.mark.parametrize(
+    ("job", "words", "heavy", "message"),
+    [
+        ("label_halluc_eval", "--stps 3", [], "error: there is no flag --stps; did you mean --steps"),
+        ("label_halluc_eval", "--help-method maml", [], "error: --help-method is 'maml'; expected one of"),
+        ("tune", "--search lucky --out a", ["tyro"], "error: --search is 'lucky'; expected one of random"),
+        ("tune", "--method maml --out a", ["tyro"], "error: --method is 'maml'; expected one of"),
+    ],
+)  # fmt: skip
+def test_a_wrong_flag_imports_nothing_that_computes(job: str, words: str, heavy: list[str], message: str) -> None:
+    code, imported, printed, complaints = run(job, *words.split())
+    assert (code, imported, printed) == (2, heavy, "")
+    assert complaints.startswith(message) and "\n" not in complaints

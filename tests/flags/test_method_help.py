@@ -37,7 +37,7 @@ def test_settings_are_typed_as_the_method_has_them() -> None:
 def test_help_of_a_method_lists_all_its_settings(capsys, method: str) -> None:
     text = printed_help(capsys, "--help-method", method)
     settings = method_entries()[method].settings
-    assert text.startswith(f"{method}: {method_entries()[method].summary}.\n")
+    assert " ".join(text.split()).startswith(f"{method}: {method_entries()[method].summary}. Settings in")
     assert max(map(len, text.splitlines())) <= 100
     listed = [line.split()[0] for line in text.splitlines() if line.startswith("  --")]
     assert listed == [f"--{field.name.replace('_', '-')}" for field in fields(settings)]

@@ -157,11 +157,11 @@ def test_reader_that_leaves_is_no_crash(job) -> None:
         assert process.stderr.read() == b"" and process.wait() == 141
 
 
-def test_help_answers_within_a_second_of_processor_time() -> None:
+def test_help_answers_within_half_a_second_of_processor_time() -> None:
     before = os.times()
     result = subprocess.run(
         [sys.executable, "jobs/label_halluc_eval.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     after = os.times()
     used = after.children_user + after.children_system - before.children_user - before.children_system
-    assert "--support-views" in result.stdout and used < 1.0
+    assert "--help-method" in result.stdout and used < 0.5

@@ -22,8 +22,11 @@ SOURCES = (
 
 
 def method_entries() -> dict[str, Entry]:
-    """Return name -> summary and settings of every method."""
-    return {method.name: Entry(summary=method.summary, settings=method.settings) for method in registry.METHODS}
+    """Return name -> summary, settings and aliases of every method."""
+    return {
+        method.name: Entry(summary=method.summary, settings=method.settings, aliases=method.aliases)
+        for method in registry.METHODS
+    }
 
 
 def describe_method(name: str, values: Mapping[str, Any]) -> str:
@@ -46,7 +49,7 @@ def describe_method(name: str, values: Mapping[str, Any]) -> str:
         for setting in fields(method.settings)
     }
     return "\n\n".join([
-        f"{method.name}: {method.summary}.",
+        textwrap.fill(f"{method.name}: {method.summary}.", page_width()),
         textwrap.fill(_about(method.name, next(iter(defaults), None), benchmark, n_way, n_shot), page_width()),
         settings_table(method.settings, defaults, tuple(chosen)) if defaults else "It has no settings.",
     ])  # fmt: skip
@@ -68,6 +71,6 @@ def _about(name: str, setting: str | None, benchmark: str, n_way: int, n_shot: i
 
 
 METHOD_CATALOGUE = Catalogue(
-    word="method", entries=method_entries, describe=describe_method, proper=registry.canonical
+    word="method", entries=method_entries, describe=describe_method
 )  # fmt: skip
 """The methods, as command lines choose them."""

@@ -64,7 +64,7 @@ def needs(settings: AssoAlignSettings) -> Needs:
 
 METHOD = MethodDefinition(
     name="assoalign",
-    summary="finetunes on related base images, pulled to support centroids (associative alignment)",
+    summary="associative alignment: finetunes on base images related to the support",
     settings=AssoAlignSettings,
     solver="rayfs.methods.assoalign.solve:AssociativeAlignment",
     recipe=lambda situation: base_finetuning_recipe(situation, steps=STEPS),
