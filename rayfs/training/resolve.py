@@ -63,6 +63,8 @@ def _refuse_wrong_start(config: PretrainConfig, definition: ObjectiveDefinition)
             f"--objective {definition.name} distils from a teacher; give --teacher CHECKPOINT, made by --objective "
             f"{demand.made_by}"
         )
+    if definition.needs_init and not config.init:
+        raise InputError(f"--objective {definition.name} goes on from trained weights; give --init CHECKPOINT")
     if config.init and demand is not None and demand.copied:
         raise InputError(
             f"--init is {config.init} but --objective {definition.name} starts from its teacher; drop --init"

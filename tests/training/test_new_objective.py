@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +14,7 @@ import torch.distributed
 import torch.multiprocessing
 from prototypes_objective import PROTOTYPES, PrototypesLearner
 
-import rayfs.training.plan as plan_module
+import rayfs.training.planning as plan_module
 from rayfs.backbones.checkpoints import load_checkpoint
 from rayfs.backbones.conv4 import Conv4
 from rayfs.backbones.registry import create_backbone
@@ -28,7 +29,7 @@ from rayfs.training.config import PretrainConfig
 from rayfs.training.loop import Trainer
 from rayfs.training.objectives import registry
 from rayfs.training.parts import Given
-from rayfs.training.plan import plan_training
+from rayfs.training.planning import plan_training
 from rayfs.training.resolve import resolve
 from rayfs.training.team import Team
 from rayfs.training.training_state import read_state, state_path
@@ -116,6 +117,13 @@ def test_steps_that_workers_cannot_share_are_refused_by_their_unit(tmp_path):
             benchmark="characters", data=None, image_size=None, backbone="conv4", n_workers=3, command=["job"],
             out=tmp_path / "a.safetensors", config=PretrainConfig(objective="prototypes", validation_n_way=3),
         )  # fmt: skip
+
+
+def test_objective_that_goes_on_from_trained_weights_demands_them(monkeypatch):
+    monkeypatch.setitem(registry.OBJECTIVES, "prototypes", replace(PROTOTYPES, needs_init=True))
+    with pytest.raises(InputError, match="--objective prototypes goes on from trained weights; give --init CHECKPOINT"):
+        resolve(PretrainConfig(objective="prototypes"), "characters")
+    assert resolve(PretrainConfig(objective="prototypes", init="a.pth"), "characters").init == "a.pth"
 
 
 class Killed(BaseException):

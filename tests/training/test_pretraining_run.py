@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import rayfs.training.keeper as keeper
-import rayfs.training.plan as plan_module
+import rayfs.training.planning as plan_module
 from rayfs.backbones.checkpoints import load_checkpoint, read_heads, save_checkpoint
 from rayfs.backbones.registry import create_backbone
 from rayfs.backbones.state import state_hash
@@ -21,7 +21,8 @@ from rayfs.randomness import torch_generator
 from rayfs.training.config import PretrainConfig
 from rayfs.training.curve import EpochReport
 from rayfs.training.loop import Trainer
-from rayfs.training.plan import TrainingPlan, describe, finished_before, plan_training
+from rayfs.training.plan import TrainingPlan, describe, finished_before
+from rayfs.training.planning import plan_training
 from rayfs.training.run import create_trainer, train
 from rayfs.training.team import Team
 from rayfs.training.training_state import read_state, refuse_other, state_path, write_state

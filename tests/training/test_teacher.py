@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import rayfs.training.plan as plan_module
+import rayfs.training.planning as plan_module
 from rayfs.backbones.checkpoints import save_checkpoint
 from rayfs.backbones.heads import CosineHead, linear
 from rayfs.backbones.registry import create_backbone, n_features
@@ -17,7 +17,8 @@ from rayfs.training.config import PretrainConfig
 from rayfs.training.objective import Networks
 from rayfs.training.objectives.definition import ANY_NUMBER, TeacherDemand
 from rayfs.training.objectives.registry import OBJECTIVES
-from rayfs.training.plan import TrainingPlan, plan_training
+from rayfs.training.plan import TrainingPlan
+from rayfs.training.planning import plan_training
 from rayfs.training.run import train
 from rayfs.training.teacher import LoadedTeacher, load_staged_teacher, stage_teacher
 from rayfs.training.teacher import load_teacher as load_teacher_of

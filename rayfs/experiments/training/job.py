@@ -19,7 +19,8 @@ from rayfs.redaction import without_secrets
 from rayfs.reports.learning_curve import write_learning_curve
 from rayfs.training.config import PretrainConfig
 from rayfs.training.curve import EpochReport
-from rayfs.training.plan import TrainingPlan, describe, finished_before, plan_training
+from rayfs.training.plan import TrainingPlan, describe, finished_before
+from rayfs.training.planning import plan_training
 from rayfs.training.run import train
 from rayfs.training.teacher import demanded, load_staged_teacher
 from rayfs.training.teacher_check import check_teacher

@@ -60,6 +60,8 @@ class ObjectiveDefinition:
     ...), and of its own where they are not the default of their field."""
     teacher: TeacherDemand | None = None
     """None: it learns from labels alone."""
+    needs_init: bool = False
+    """Whether the backbone has to start from trained weights (--init)."""
     without: tuple[str, ...] = ()
     """Settings of the loop that mean nothing to it: sampler, where it draws episodes."""
     unit: str = "images"
