@@ -1,4 +1,4 @@
-"""Backbones: Conv-4, (SE)ResNet-12, Wide ResNet, CIFAR ResNets, those of torchvision and timm, heads, checkpoints.
+"""Networks, heads and checkpoints; the weights that come with the package.
 
 Reading order: `names`, `registry`, `resnet12`, `squeeze_excitation`, `regularisation`, `conv4`, `conv4_flat`,
 `wide_resnet`, `resnet32`, `torchvision_backbones`, `timm_backbones`, `global_draws`, `heads`, `checkpoints`, `state`,

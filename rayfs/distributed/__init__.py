@@ -1,1 +1,1 @@
-"""Distributed: the only package that imports ray."""
+"""What touches Ray: session, episode pool, base bank, search, training workers."""

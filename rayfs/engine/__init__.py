@@ -1,1 +1,1 @@
-"""Engine: device placement, feature extraction, the finetuning step."""
+"""Fast pieces without Ray: features, rows on a device, repeated steps, precision."""

@@ -1,1 +1,1 @@
-"""One folder a job family: from flags to results. Imports no Ray."""
+"""One folder a job: from its flags to its results."""

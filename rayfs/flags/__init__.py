@@ -1,1 +1,1 @@
-"""Command lines: shared groups of flags, how a configuration becomes flags and help, and the exit code of a job."""
+"""Command lines: shared groups of flags, help, exit codes."""

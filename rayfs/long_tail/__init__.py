@@ -1,1 +1,1 @@
-"""Long-tailed recognition by compositional knowledge transfer: classifiers made of a trained head, without training."""
+"""The mathematics of compositional knowledge transfer for long-tailed recognition."""

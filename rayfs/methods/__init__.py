@@ -1,1 +1,1 @@
-"""Methods: one method, one file."""
+"""Few-shot methods, each in one place: settings, recipe, needs, solver."""

@@ -1,1 +1,1 @@
-"""What a worker process does: an episode, a block of episodes, a trial. Knows no Ray."""
+"""What a worker process does: an episode, a block of episodes, a trial."""

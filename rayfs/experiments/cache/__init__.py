@@ -1,1 +1,1 @@
-"""Experiments: the cache."""
+"""What the cache holds."""

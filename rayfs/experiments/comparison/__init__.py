@@ -1,1 +1,1 @@
-"""Experiments: comparisons of runs."""
+"""Comparisons of runs."""

@@ -1,1 +1,1 @@
-"""Experiments: the evaluation of embeddings."""
+"""Frozen classifiers on an embedding."""

@@ -1,1 +1,1 @@
-"""Experiments: the main job."""
+"""The main job: methods on episodes."""

@@ -1,1 +1,1 @@
-"""Experiments: long-tailed recognition."""
+"""Long-tailed recognition."""

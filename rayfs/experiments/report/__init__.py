@@ -1,1 +1,1 @@
-"""Experiments: reports of runs."""
+"""Reports of runs."""

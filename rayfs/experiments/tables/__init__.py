@@ -1,1 +1,1 @@
-"""Experiments: tables of papers."""
+"""Tables of papers, ours beside the published cells."""

@@ -1,1 +1,1 @@
-"""Experiments: the training of embeddings."""
+"""Training of embeddings."""

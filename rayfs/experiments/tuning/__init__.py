@@ -1,1 +1,1 @@
-"""Experiments: searches over settings."""
+"""Searches over settings."""

@@ -1,4 +1,6 @@
-"""Objectives of embedding learning: a folder each, or a file.
+"""What is minimised, each in one place.
+
+Objectives of embedding learning: a folder each, or a file.
 
 A folder's `__init__.py` says all that the rest of rayfs knows of an objective, without torch: its settings, the
 published values, what it demands of a teacher. `loss.py` beside it computes.
