@@ -8,6 +8,7 @@ import pytest
 from rayfs.experiments.tuning import final
 from rayfs.experiments.tuning.final import compared_with_default
 from rayfs.experiments.tuning.flags import TuneConfig
+from rayfs.flags.parsing import configured
 from rayfs.runs.rows import Row
 from rayfs.runs.run_directory import RunDirectory
 from rayfs.runs.search_state import SearchState, read_state
@@ -44,7 +45,7 @@ def test_what_is_printed_sets_the_winner_against_the_default(
     tmp_path: Path, make_row: Callable[..., Row], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With the episodes made up: the search's state is written before they are solved."""
-    config = TuneConfig(method=DEFAULT, benchmark="cifar-fs", n_shot=5, episodes=72, out=str(tmp_path))
+    config = configured(TuneConfig, method=DEFAULT, benchmark="cifar-fs", n_shot=5, episodes=72, out=str(tmp_path))
     winner = Trial(
         name=WINNER, settings={}, state="finished", episodes=72, gain=1.0, half_width=0.5, accuracy=60.0, seconds=1.0,
         gains={},
