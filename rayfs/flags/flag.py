@@ -125,8 +125,7 @@ def without_none(hint: Any) -> Any:
     if get_origin(hint) is Annotated:
         return without_none(get_args(hint)[0])
     if get_origin(hint) in (Union, UnionType):
-        kinds = [kind for kind in get_args(hint) if kind is not type(None)]
-        return without_none(kinds[0]) if len(kinds) == 1 else Union[tuple(kinds)]  # noqa: UP007
+        return Union[tuple(without_none(kind) for kind in get_args(hint) if kind is not type(None))]
     return hint
 
 
