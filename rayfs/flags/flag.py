@@ -125,7 +125,7 @@ def without_none(hint: Any) -> Any:
     if get_origin(hint) is Annotated:
         return without_none(get_args(hint)[0])
     if get_origin(hint) in (Union, UnionType):
-        return Union[tuple(without_none(kind) for kind in get_args(hint) if kind is not type(None))]
+        return Union[tuple(without_none(kind) for kind in get_args(hint) if kind is not type(None))]  # noqa: UP007
     return hint
 
 
