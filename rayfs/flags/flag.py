@@ -128,7 +128,7 @@ def without_none(hint: Any) -> Any:
         return without_none(get_args(hint)[0])
     if get_origin(hint) in (Union, UnionType):
         kinds = [kind for kind in get_args(hint) if kind is not type(None)]
-        return without_none(kinds[0]) if len(kinds) == 1 else reduce(or_, kinds)
+        return reduce(or_, map(without_none, kinds))
     return hint
 
 

@@ -92,6 +92,7 @@ def test_a_field_of_a_group_or_of_a_catalogue_is_a_flag(name, path, default, doc
         ("soup --out a", {"dishes": ("soup",)}),
         ("soup pie --out a --no-gas", {"dishes": ("soup", "pie"), "gas": False}),
         ("--room cellar --size 3 --out a", {"room": "cellar", "size": 3}),
+        ("--room cellar --out a", {"room": "cellar"}),
         ("--out a --heat 5 --lid off", {"heat": 5.0, "lid": "off"}),
         ("--out a --whistle", {"whistle": True}),
         ("--out a --no-whistle", {"whistle": False}),
