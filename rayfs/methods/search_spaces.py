@@ -126,8 +126,8 @@ class Variants:
 
     def settings_of(self, name: str, fields: Sequence[str]) -> dict[str, Any]:
         """Return the values of `fields` in the trial of that name, defaults included."""
-        config = self._resolve(parse_variant(name)[1])
-        return {field: getattr(config, field, MISSING) for field in fields}
+        settings = self._resolve(parse_variant(name)[1])
+        return {field: getattr(settings, field, MISSING) for field in fields}
 
     def _resolve(self, settings: Mapping[str, Any]) -> Any:
         given = {**self.held, **settings}

@@ -134,5 +134,5 @@ def test_each_part_of_a_step_moves_what_it_should(characters, make_world, make_t
     ]:
         config = AssoAlignSettings(steps=1, support_views=1, step_views=1, base_batch=4, centroid_alignment=alignment)
         moved.clear()
-        losses = partial(aligned_step, config=config, labels_of_rows=labels)(network, optimizer, batch)
+        losses = partial(aligned_step, settings=config, labels_of_rows=labels)(network, optimizer, batch)
         assert moved == expected and losses.shape == (2,) and not losses.requires_grad

@@ -91,8 +91,8 @@ def test_gives_one_finite_row_of_logits_a_query(method, world, task):
 
 
 def test_reports_its_steps_and_losses(method, world, task):
-    solution, steps = method.solve(task, world, RANDOMNESS), getattr(method.config, "steps", 0)
-    early = bool(getattr(method.config, "early_stop", 0))
+    solution, steps = method.solve(task, world, RANDOMNESS), getattr(method.settings, "steps", 0)
+    early = bool(getattr(method.settings, "early_stop", 0))
     assert (2 if early else steps) <= solution.steps <= steps
     for loss, is_there in [
         (solution.loss_base, "base_batch" in field_names_of(method)), (solution.loss_support, steps > 0)
@@ -174,7 +174,7 @@ def test_each_query_is_judged_alone(method, world, task):
 
 @pytest.mark.parametrize(("channels", "n_way"), [(1, 4), (3, 2)])
 def test_beats_chance_on_separable_classes(method, blobs, make_task, channels, n_way):
-    if getattr(method.config, "frozen_views", 0):
+    if getattr(method.settings, "frozen_views", 0):
         pytest.skip("backbones that can be split do not tell these images apart untrained, and this one cannot be")
     table, world = blobs[channels]
     solution = method.solve(make_task(table, list(range(n_way)), n_shot=1, n_query=10), world, RANDOMNESS)
@@ -204,8 +204,8 @@ def test_pseudo_labels_come_from_the_very_classifier_of_the_baseline(
     baseline = create_method(make_config("lr")).solve(everything, world, RANDOMNESS).logits
     finetuning = create_method(make_config(name))
     top = finetuning.solve(task, world, RANDOMNESS).top_base
-    sampler = RowSampler(len(characters), finetuning.config.base_batch, RANDOMNESS.generator("base rows"))
-    assert len(seen) == finetuning.config.steps
+    sampler = RowSampler(len(characters), finetuning.settings.base_batch, RANDOMNESS.generator("base rows"))
+    assert len(seen) == finetuning.settings.steps
     for pseudo_logits in seen:
         expected = baseline[sampler.draw()]
         torch.testing.assert_close(pseudo_logits, expected, atol=1e-5, rtol=1e-5)
@@ -263,4 +263,4 @@ def accuracy(solution: Solution, n_way: int) -> float:
 
 
 def field_names_of(method: Method) -> set[str]:
-    return {field.name for field in fields(method.config)}
+    return {field.name for field in fields(method.settings)}

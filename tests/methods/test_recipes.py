@@ -109,7 +109,7 @@ def test_each_config_has_its_method_and_the_baseline_comes_first():
     for name in registry.names():
         config = resolve(name, "cifar-fs", 5, 5, {})
         method = create_method(config)
-        assert type(config) is registry.find(name).settings and method.config is config
+        assert type(config) is registry.find(name).settings and method.settings is config
         kinds.add(type(method))
     assert len(kinds) == len(registry.names()) == 7
 

@@ -1,6 +1,7 @@
 """Spaces, points of them as a pure function, and the methods that points become."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -169,3 +170,11 @@ def test_a_space_that_only_a_flag_names_joins_the_usual_ones():
     spaces = chosen_spaces("label-halluc", (), ("base-fraction=0.1:1",))
     assert list(spaces) == [*registry.find("label-halluc").tuned, "base_fraction"]
     assert list(chosen_spaces("label-halluc", ("lr", "head-lr"), ())) == ["lr", "head_lr"]
+
+
+def test_a_method_without_spaces_is_searched_by_those_that_are_given(monkeypatch):
+    plain = replace(registry.find("nearest-prototype"), name="plain", search_space={}, tuned=())
+    monkeypatch.setattr(registry, "METHODS", (plain,))
+    with pytest.raises(InputError, match="plain has no spaces of its own; give --space NAME=LOW:HIGH or NAME=A,B,C"):
+        chosen_spaces("plain", (), ())
+    assert chosen_spaces("plain", (), ("support-views=1:5",)) == {"support_views": Range(low=1, high=5, integer=True)}

@@ -55,39 +55,39 @@ class ArcHead(nn.Module):
 class AssociativeAlignment:
     """Takes three steps in turn: alignment of the backbone, the head on base images, everything on the support."""
 
-    def __init__(self, config: AssoAlignSettings) -> None:
-        self.config = config
+    def __init__(self, settings: AssoAlignSettings) -> None:
+        self.settings = settings
 
     def solve(self, task: Task, world: World, randomness: EpisodeRandomness) -> Solution:
         """Return the finetuned network's logits of each query."""
-        config = self.config
-        classifier = support_classifier(task, world, randomness, config.support_views, config.c)
+        settings = self.settings
+        classifier = support_classifier(task, world, randomness, settings.support_views, settings.c)
         logits = base_logits(world.bank, classifier)
-        rows, related_to = related_rows(logits, world.bank.table.labels, config.related_classes)
+        rows, related_to = related_rows(logits, world.bank.table.labels, settings.related_classes)
         labels_of_rows = np.full(len(world.bank.table), -1)
         labels_of_rows[rows] = related_to
-        network = make_network(task, world, randomness, config, classifier)
-        if config.classifier_loss == "arcmax":
-            network[1] = make_arc_head(task, world, randomness, config, classifier)
+        network = make_network(task, world, randomness, settings, classifier)
+        if settings.classifier_loss == "arcmax":
+            network[1] = make_arc_head(task, world, randomness, settings, classifier)
         take_step = partial(
-            aligned_step, config=config, labels_of_rows=torch.from_numpy(labels_of_rows).to(world.device)
+            aligned_step, settings=settings, labels_of_rows=torch.from_numpy(labels_of_rows).to(world.device)
         )
-        return finetune(task, world, randomness, config, network, rows, config.base_batch, take_step)
+        return finetune(task, world, randomness, settings, network, rows, settings.base_batch, take_step)
 
 
 def make_arc_head(
     task: Task,
     world: World,
     randomness: EpisodeRandomness,
-    config: AssoAlignSettings,
+    settings: AssoAlignSettings,
     classifier: tuple[Tensor, Tensor],
 ) -> ArcHead:
     """Return the head of arcMax, at random or from the directions of the classifier."""
     head = ArcHead(
-        n_features(world.backbone), task.n_way, config.arc_scale, config.arc_margin,
+        n_features(world.backbone), task.n_way, settings.arc_scale, settings.arc_margin,
         generator=randomness.generator("head"),
     ).to(world.device)  # fmt: skip
-    if config.head_init == "logistic-regression":
+    if settings.head_init == "logistic-regression":
         with torch.no_grad():
             head.weight.copy_(classifier[0])
     return head
@@ -98,7 +98,7 @@ def aligned_step(
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     *,
-    config: AssoAlignSettings,
+    settings: AssoAlignSettings,
     labels_of_rows: Tensor,
 ) -> Tensor:
     """Take the parts of one step: centroid loss on the backbone; CE of base images on the head; CE of the support.
@@ -109,18 +109,18 @@ def aligned_step(
         (2,) CE of base images and of the support before their parts, detached, on the device.
     """
     backbone, head = network
-    embed = partial(forward, backbone, precision=config.precision)
+    embed = partial(forward, backbone, precision=settings.precision)
     labels = labels_of_rows[batch.base_rows]
-    if config.centroid_alignment == "on":
+    if settings.centroid_alignment == "on":
         base_features, support_features = embed(batch.base_x), embed(batch.support_x)
         loss = centroid_loss(base_features, labels, support_features, batch.support_labels)
         _descend(optimizer, loss)
     with eval_mode(network), torch.no_grad():
         base_features = embed(batch.base_x)
     loss_base = classification_loss(head, base_features, labels)
-    _descend(optimizer, config.lambda_ce * loss_base)
+    _descend(optimizer, settings.lambda_ce * loss_base)
     loss_support = classification_loss(head, embed(batch.support_x), batch.support_labels)
-    _descend(optimizer, config.lambda_ce * loss_support)
+    _descend(optimizer, settings.lambda_ce * loss_support)
     return torch.stack([loss_base.detach(), loss_support.detach()])
 
 

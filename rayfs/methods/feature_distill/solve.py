@@ -22,27 +22,27 @@ from rayfs.randomness import EpisodeRandomness
 class FeatureDistillation:
     """Finetunes on `lambda_base L + lambda_ce CE(support)`."""
 
-    def __init__(self, config: FeatureDistillSettings) -> None:
-        self.config = config
+    def __init__(self, settings: FeatureDistillSettings) -> None:
+        self.settings = settings
 
     def solve(self, task: Task, world: World, randomness: EpisodeRandomness) -> Solution:
         """Return the finetuned network's logits of each query."""
-        config = self.config
-        related, from_classifier = config.base_subset == "related", config.head_init == "logistic-regression"
+        settings = self.settings
+        related, from_classifier = settings.base_subset == "related", settings.head_init == "logistic-regression"
         classifier = (
-            support_classifier(task, world, randomness, config.support_views, config.c)
+            support_classifier(task, world, randomness, settings.support_views, settings.c)
             if related or from_classifier
             else None
         )
         logits = base_logits(world.bank, classifier) if related and classifier is not None else None
-        rows = episode_rows(world.bank, config, randomness, logits)
-        network = make_network(task, world, randomness, config, classifier)
+        rows = episode_rows(world.bank, settings, randomness, logits)
+        network = make_network(task, world, randomness, settings, classifier)
 
         def loss(batch: Batch, features_BD: Tensor, head: nn.Module) -> Tensor:
             return feature_distance(features_BD, world.bank.features_on(world.device, batch.base_rows))
 
-        take_step = partial(step, config=config, base_loss=loss, base_weight=config.lambda_base)
-        return finetune(task, world, randomness, config, network, rows, config.base_batch, take_step)
+        take_step = partial(step, settings=settings, base_loss=loss, base_weight=settings.lambda_base)
+        return finetune(task, world, randomness, settings, network, rows, settings.base_batch, take_step)
 
 
 def feature_distance(student_BD: Tensor, teacher_BD: Tensor) -> Tensor:

@@ -41,20 +41,20 @@ class RowSampler:
         return rows
 
 
-def chosen_rows(table: ImageTable, config: BaseFinetuneSettings, seed: int) -> np.ndarray:
+def chosen_rows(table: ImageTable, settings: BaseFinetuneSettings, seed: int) -> np.ndarray:
     """Return the rows (n,) int64, in order, that `base_fraction` and `base_imbalance` leave; the same in every episode.
 
     Class sizes are shuffled over the classes, and images within a class drawn, from (seed, "base subset").
     """
-    if config.base_fraction == 1 and config.base_imbalance == "none":
+    if settings.base_fraction == 1 and settings.base_imbalance == "none":
         return np.arange(len(table))
     generator = torch_generator(seed, "base subset")
-    shares = class_shares(len(table.class_names), config.base_imbalance, config.imbalance_ratio)
+    shares = class_shares(len(table.class_names), settings.base_imbalance, settings.imbalance_ratio)
     shares = shares[torch.randperm(len(shares), generator=generator).numpy()]
     n_images = table.class_counts()
     rows = []
     for start, n, n_kept in zip(
-        table.offsets, n_images, kept_images(n_images, config.base_fraction * shares), strict=False
+        table.offsets, n_images, kept_images(n_images, settings.base_fraction * shares), strict=False
     ):
         rows.append(start + torch.randperm(int(n), generator=generator)[:n_kept].sort().values.numpy())
     return np.concatenate(rows)
@@ -135,7 +135,7 @@ def top_base(logits_NK: torch.Tensor, rows: np.ndarray) -> TopBase:
 
 
 def episode_rows(
-    bank: BaseBank, config: BaseFinetuneSettings, randomness: EpisodeRandomness, logits_NK: torch.Tensor | None
+    bank: BaseBank, settings: BaseFinetuneSettings, randomness: EpisodeRandomness, logits_NK: torch.Tensor | None
 ) -> np.ndarray:
     """Return the base rows (n,) that an episode is finetuned on.
 
@@ -144,10 +144,10 @@ def episode_rows(
     Arguments:
         logits_NK: what the support's classifier says of all base images; only a related subset needs it.
     """
-    rows = chosen_rows(bank.table, config, randomness.seed)
-    if config.base_subset == "all":
+    rows = chosen_rows(bank.table, settings, randomness.seed)
+    if settings.base_subset == "all":
         return rows
     assert logits_NK is not None, "a related subset needs the logits of all base images"
-    among, _ = related_rows(logits_NK[torch.from_numpy(rows)], bank.table.labels[rows], config.related_classes)
+    among, _ = related_rows(logits_NK[torch.from_numpy(rows)], bank.table.labels[rows], settings.related_classes)
     related: np.ndarray = rows[among]
     return related

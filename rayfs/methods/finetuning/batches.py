@@ -48,24 +48,24 @@ class Batches:
     """
 
     def __init__(
-        self, task: Task, world: World, randomness: EpisodeRandomness, config: FinetuneSettings, base_rows: np.ndarray,
-        b: int,
+        self, task: Task, world: World, randomness: EpisodeRandomness, settings: FinetuneSettings,
+        base_rows: np.ndarray, b: int,
     ) -> None:  # fmt: skip
-        images, labels = tile_support(task, config.step_views)
+        images, labels = tile_support(task, settings.step_views)
         images, self._labels = images.to(world.device), labels.to(world.device)
         self._base_rows, self._b = base_rows, b
         if b:
             self._base_sampler = RowSampler(len(base_rows), b, randomness.generator("base rows"))
-        self._all_support = config.support_batch is None or config.support_batch >= len(labels)
-        n_support = len(labels) if self._all_support else config.support_batch
+        self._all_support = settings.support_batch is None or settings.support_batch >= len(labels)
+        n_support = len(labels) if self._all_support else settings.support_batch
         assert n_support is not None
         self._support_sampler = RowSampler(len(labels), n_support, randomness.generator("support rows"))
         self._rows, self._chosen = IndexInput(b, world.device), IndexInput(n_support, world.device)
         self.generator = randomness.generator("finetuning views", world.device)
         """On the device; makes the views."""
         self._views: FreshViews | KeptViews = (
-            KeptViews(images, world, randomness, config, self.generator, b, n_support)
-            if config.frozen_views
+            KeptViews(images, world, randomness, settings, self.generator, b, n_support)
+            if settings.frozen_views
             else FreshViews(images, world, self.generator, b)
         )
 
@@ -122,18 +122,18 @@ class KeptViews:
 
     @torch.no_grad()
     def __init__(
-        self, images: Tensor, world: World, randomness: EpisodeRandomness, config: FinetuneSettings,
+        self, images: Tensor, world: World, randomness: EpisodeRandomness, settings: FinetuneSettings,
         generator: torch.Generator, b: int, n_support: int,
     ) -> None:  # fmt: skip
-        frozen, _ = split(world.backbone, config.frozen_blocks)
-        self._n_views = config.frozen_views
+        frozen, _ = split(world.backbone, settings.frozen_blocks)
+        self._n_views = settings.frozen_views
         self._support = torch.stack(
-            [forward(frozen, world.views(images, generator), config.precision) for _ in range(self._n_views)]
+            [forward(frozen, world.views(images, generator), settings.precision) for _ in range(self._n_views)]
         )
         self._draws = randomness.generator("kept views")
         self._base = None
         if b:
-            kept = world.activations[config.frozen_blocks, config.frozen_views]
+            kept = world.activations[settings.frozen_blocks, settings.frozen_views]
             self._base = RowInput(kept.flat_views(), None, world.device, b)
         self._support_views = IndexInput(n_support, world.device)
         self._places = torch.arange(len(images), device=world.device)

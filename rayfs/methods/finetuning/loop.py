@@ -41,7 +41,7 @@ def finetune(
     task: Task,
     world: World,
     randomness: EpisodeRandomness,
-    config: FinetuneSettings,
+    settings: FinetuneSettings,
     network: nn.Sequential,
     base_rows: np.ndarray,
     base_batch: int,
@@ -54,22 +54,22 @@ def finetune(
         base_batch: B; fewer where there are fewer base images.
     """
     trained_part = network
-    if config.frozen_views:
-        trained_part = nn.Sequential(split(network[0], config.frozen_blocks)[1], network[1])
-    joint = joint_rows(world.bank.table, config.joint_queries, randomness) if config.joint_queries else None
+    if settings.frozen_views:
+        trained_part = nn.Sequential(split(network[0], settings.frozen_blocks)[1], network[1])
+    joint = joint_rows(world.bank.table, settings.joint_queries, randomness) if settings.joint_queries else None
     if joint is not None:
         base_rows = np.setdiff1d(base_rows, joint.all)
-    if "compiled" in config.execution:
+    if "compiled" in settings.execution:
         trained_part = nn.Sequential(compiled(trained_part[0]), trained_part[1])
-    optimizer = make_optimizer(network, config)
-    captured = "graph" in config.execution
+    optimizer = make_optimizer(network, settings)
+    captured = "graph" in settings.execution
     with replayable(world.device, captured):
-        batches = Batches(task, world, randomness, config, base_rows, min(base_batch, len(base_rows)))
+        batches = Batches(task, world, randomness, settings, base_rows, min(base_batch, len(base_rows)))
         repeated = RepeatedStep(
             lambda: take_step(trained_part, optimizer, batches.read()), world.device,
             [batches.generator, *generators(network)], captured,
         )  # fmt: skip
-        losses = take_steps(repeated, batches, optimizer, config)
+        losses = take_steps(repeated, batches, optimizer, settings)
         loss_base, loss_support = losses[-1].tolist()
         network.eval()
         with stage("query"), torch.no_grad():
@@ -81,14 +81,14 @@ def finetune(
 
 
 def take_steps(
-    repeated: RepeatedStep, batches: Batches, optimizer: torch.optim.Optimizer, config: FinetuneSettings
+    repeated: RepeatedStep, batches: Batches, optimizer: torch.optim.Optimizer, settings: FinetuneSettings
 ) -> list[Tensor]:
     """Take all steps of an episode; return the (2,) losses before each, on the device."""
     rates = [float(group["lr"]) for group in optimizer.param_groups]
     losses: list[Tensor] = []
-    while len(losses) < config.steps and not no_longer_falls(losses, config.early_stop):
+    while len(losses) < settings.steps and not no_longer_falls(losses, settings.early_stop):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            set_rate(group, rate * rate_factor(config.schedule, len(losses), config.steps))
+            set_rate(group, rate * rate_factor(settings.schedule, len(losses), settings.steps))
         batches.load()
         losses.append(repeated())
     return losses
@@ -114,7 +114,7 @@ def make_network(
     task: Task,
     world: World,
     randomness: EpisodeRandomness,
-    config: FinetuneSettings,
+    settings: FinetuneSettings,
     classifier: tuple[Tensor, Tensor] | None,
 ) -> nn.Sequential:
     """Return a copy of the backbone with a new head, in training mode but for its frozen blocks.
@@ -124,21 +124,21 @@ def make_network(
     """
     backbone = copy.deepcopy(world.backbone)
     reset_ramp(backbone)
-    if config.dropout == "off":
+    if settings.dropout == "off":
         set_drop_rate(backbone, 0.0)
     set_generator(backbone, randomness.generator("dropout", world.device))
     head = LinearHead(
-        n_features(backbone), task.n_way, normalize=config.normalize == "on", generator=randomness.generator("head")
+        n_features(backbone), task.n_way, normalize=settings.normalize == "on", generator=randomness.generator("head")
     ).to(world.device)
-    if config.head_init == "logistic-regression":
+    if settings.head_init == "logistic-regression":
         assert classifier is not None, "a head that starts from a classifier needs one"
         with torch.no_grad():
             head.linear.weight.copy_(classifier[0])
             head.linear.bias.copy_(classifier[1])
-    return trained(nn.Sequential(backbone, head), config)
+    return trained(nn.Sequential(backbone, head), settings)
 
 
-def trained(network: nn.Sequential, config: FinetuneSettings) -> nn.Sequential:
+def trained(network: nn.Sequential, settings: FinetuneSettings) -> nn.Sequential:
     """Return (backbone, head) in training mode, with what the settings freeze frozen.
 
     With `first_conv="frozen"` the backbone's first convolution is left out, as in the released code: it receives
@@ -146,26 +146,26 @@ def trained(network: nn.Sequential, config: FinetuneSettings) -> nn.Sequential:
     """
     network.requires_grad_(True).train()
     backbone = network[0]
-    if config.first_conv == "frozen":
+    if settings.first_conv == "frozen":
         next(module for module in backbone.modules() if isinstance(module, nn.Conv2d)).requires_grad_(False)
-    for block in blocks(backbone)[: config.frozen_blocks]:
+    for block in blocks(backbone)[: settings.frozen_blocks]:
         block.requires_grad_(False).eval()
     return network
 
 
-def make_optimizer(network: nn.Sequential, config: FinetuneSettings) -> torch.optim.SGD:
+def make_optimizer(network: nn.Sequential, settings: FinetuneSettings) -> torch.optim.SGD:
     """Return SGD with one learning rate for what is trained of the backbone and one for the head.
 
     Learning rates that change are tensors where steps are captured: a graph would repeat a number for ever.
     """
     backbone, head = network
     body = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
-    rates: list[float | Tensor] = [config.lr, config.head_lr]
-    if "graph" in config.execution and config.schedule != "constant":
+    rates: list[float | Tensor] = [settings.lr, settings.head_lr]
+    if "graph" in settings.execution and settings.schedule != "constant":
         device = next(head.parameters()).device
         rates = [torch.tensor(rate, device=device) for rate in rates]
     groups = [{"params": body, "lr": rates[0]}, {"params": list(head.parameters()), "lr": rates[1]}]
-    return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay, fused=True)
+    return torch.optim.SGD(groups, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True)
 
 
 def set_rate(group: dict[str, Any], rate: float) -> None:
@@ -201,7 +201,7 @@ def step(
     network: nn.Sequential,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
-    config: FinetuneSettings,
+    settings: FinetuneSettings,
     base_loss: BaseLoss | None = None,
     base_weight: float = 1.0,
 ) -> Tensor:
@@ -211,8 +211,8 @@ def step(
         (2,) base loss, without its weight, and CE before the step, detached, on the device.
     """
     with stage("forward"):
-        loss_base, loss_support = _losses(network, batch, config, base_loss)
-        objective = config.lambda_ce * loss_support
+        loss_base, loss_support = _losses(network, batch, settings, base_loss)
+        objective = settings.lambda_ce * loss_support
         if base_loss is not None:
             objective = base_weight * loss_base + objective
     with stage("backward"):
@@ -224,28 +224,30 @@ def step(
 
 
 def _losses(
-    network: nn.Sequential, batch: Batch, config: FinetuneSettings, base_loss: BaseLoss | None
+    network: nn.Sequential, batch: Batch, settings: FinetuneSettings, base_loss: BaseLoss | None
 ) -> tuple[Tensor, Tensor]:
     """Return the loss on base images, 0 without any, and on the support."""
     backbone, head = network
     if base_loss is None:
-        loss_support = F.cross_entropy(head(forward(backbone, batch.support_x, config.precision)), batch.support_labels)
+        loss_support = F.cross_entropy(
+            head(forward(backbone, batch.support_x, settings.precision)), batch.support_labels
+        )
         return torch.zeros_like(loss_support), loss_support
-    assert isinstance(config, BaseFinetuneSettings), "only methods with base images have a loss on them"
-    base_features, support_features = joint_features(backbone, batch, config)
+    assert isinstance(settings, BaseFinetuneSettings), "only methods with base images have a loss on them"
+    base_features, support_features = joint_features(backbone, batch, settings)
     loss_base = base_loss(batch, base_features, head)
     return loss_base, F.cross_entropy(head(support_features), batch.support_labels)
 
 
-def joint_features(backbone: nn.Module, batch: Batch, config: BaseFinetuneSettings) -> tuple[Tensor, Tensor]:
+def joint_features(backbone: nn.Module, batch: Batch, settings: BaseFinetuneSettings) -> tuple[Tensor, Tensor]:
     """Return the features (B, D) of base images and (V, D) of support views, batch statistics joint or split."""
-    if config.batch_norm == "joint":
+    if settings.batch_norm == "joint":
         n = [len(batch.base_x), len(batch.support_x)]
-        base, support = forward(backbone, torch.cat([batch.base_x, batch.support_x]), config.precision).split(n)
+        base, support = forward(backbone, torch.cat([batch.base_x, batch.support_x]), settings.precision).split(n)
         return base, support
-    base = forward(backbone, batch.base_x, config.precision)
+    base = forward(backbone, batch.base_x, settings.precision)
     with running_statistics_kept(backbone):
-        return base, forward(backbone, batch.support_x, config.precision)
+        return base, forward(backbone, batch.support_x, settings.precision)
 
 
 @contextmanager

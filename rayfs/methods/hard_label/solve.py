@@ -22,21 +22,21 @@ from rayfs.randomness import EpisodeRandomness
 class HardLabel:
     """Finetunes on `lambda_base CE(base, arg max of the hallucinated label) + lambda_ce CE(support)`."""
 
-    def __init__(self, config: HardLabelSettings) -> None:
-        self.config = config
+    def __init__(self, settings: HardLabelSettings) -> None:
+        self.settings = settings
 
     def solve(self, task: Task, world: World, randomness: EpisodeRandomness) -> Solution:
         """Return the finetuned network's logits of each query."""
-        config = self.config
-        classifier = support_classifier(task, world, randomness, config.support_views, config.c)
+        settings = self.settings
+        classifier = support_classifier(task, world, randomness, settings.support_views, settings.c)
         labels_NK = base_logits(world.bank, classifier)
-        rows = episode_rows(world.bank, config, randomness, labels_NK)
-        network = make_network(task, world, randomness, config, classifier)
+        rows = episode_rows(world.bank, settings, randomness, labels_NK)
+        network = make_network(task, world, randomness, settings, classifier)
 
         def loss(batch: Batch, features_BD: Tensor, head: nn.Module) -> Tensor:
-            logits_BK = hallucinated_logits(world, classifier, labels_NK, config.pseudo_label_view, batch)
+            logits_BK = hallucinated_logits(world, classifier, labels_NK, settings.pseudo_label_view, batch)
             return F.cross_entropy(head(features_BD), logits_BK.argmax(1))
 
-        take_step = partial(step, config=config, base_loss=loss, base_weight=config.lambda_base)
-        solution = finetune(task, world, randomness, config, network, rows, config.base_batch, take_step)
+        take_step = partial(step, settings=settings, base_loss=loss, base_weight=settings.lambda_base)
+        solution = finetune(task, world, randomness, settings, network, rows, settings.base_batch, take_step)
         return replace(solution, top_base=top_base(labels_NK, rows))

@@ -30,40 +30,40 @@ from rayfs.randomness import EpisodeRandomness
 class LabelHallucination:
     """Finetunes a copy of the backbone and a new head on hallucinated soft labels and the support set."""
 
-    def __init__(self, config: LabelHallucSettings) -> None:
-        self.config = config
+    def __init__(self, settings: LabelHallucSettings) -> None:
+        self.settings = settings
 
     def solve(self, task: Task, world: World, randomness: EpisodeRandomness) -> Solution:
         """Return the finetuned network's logits of each query."""
-        config = self.config
-        classifier = support_classifier(task, world, randomness, config.support_views, config.c)
+        settings = self.settings
+        classifier = support_classifier(task, world, randomness, settings.support_views, settings.c)
         with stage("pseudo-labels"):
             labels_NK = base_logits(world.bank, classifier)
-            rows = episode_rows(world.bank, config, randomness, labels_NK)
+            rows = episode_rows(world.bank, settings, randomness, labels_NK)
         with stage("sampling"):
-            network = make_network(task, world, randomness, config, classifier)
-        take_step = hallucinating_step(world, classifier, labels_NK, config)
-        solution = finetune(task, world, randomness, config, network, rows, config.base_batch, take_step)
+            network = make_network(task, world, randomness, settings, classifier)
+        take_step = hallucinating_step(world, classifier, labels_NK, settings)
+        solution = finetune(task, world, randomness, settings, network, rows, settings.base_batch, take_step)
         with stage("pseudo-labels"):
             return replace(solution, top_base=top_base(labels_NK, rows))
 
 
 def hallucinating_step(
-    world: World, classifier: tuple[Tensor, Tensor], labels_NK: Tensor, config: LabelHallucSettings
+    world: World, classifier: tuple[Tensor, Tensor], labels_NK: Tensor, settings: LabelHallucSettings
 ) -> Step:
     """Return what takes one step on base images with hallucinated labels and on the support.
 
     Arguments:
         labels_NK: the classifier's logits of all base images as they are.
     """
-    hallucinate = partial(hallucinated_logits, world, classifier, labels_NK, config.pseudo_label_view)
+    hallucinate = partial(hallucinated_logits, world, classifier, labels_NK, settings.pseudo_label_view)
 
     def loss(batch: Batch, features_BD: Tensor, head: nn.Module) -> Tensor:
         assert isinstance(head, LinearHead)
-        logits_BK = base_head_logits(features_BD, head, config.base_gradient)
-        return distillation_loss(logits_BK, hallucinate(batch), config.temperature)
+        logits_BK = base_head_logits(features_BD, head, settings.base_gradient)
+        return distillation_loss(logits_BK, hallucinate(batch), settings.temperature)
 
-    return partial(step, config=config, base_loss=loss, base_weight=config.lambda_kl)
+    return partial(step, settings=settings, base_loss=loss, base_weight=settings.lambda_kl)
 
 
 @torch.no_grad()

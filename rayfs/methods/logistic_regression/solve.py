@@ -11,15 +11,15 @@ from rayfs.randomness import EpisodeRandomness
 class FrozenLogisticRegression:
     """Fits one linear classifier to unit-length features of augmented support views; queries are not augmented."""
 
-    def __init__(self, config: LogisticRegressionSettings) -> None:
-        self.config = config
+    def __init__(self, settings: LogisticRegressionSettings) -> None:
+        self.settings = settings
 
     def solve(self, task: Task, world: World, randomness: EpisodeRandomness) -> Solution:
         """Return `W z + b` of each query."""
-        weights, intercepts = support_classifier(task, world, randomness, self.config.support_views, self.config.c)
+        weights, intercepts = support_classifier(task, world, randomness, self.settings.support_views, self.settings.c)
         queries = embed(world.backbone, task.query_images, world.plain, world.device, batch=len(task.query_images))
         joint = None
-        if self.config.joint_queries:
-            rows = joint_rows(world.bank.table, self.config.joint_queries, randomness)
+        if self.settings.joint_queries:
+            rows = joint_rows(world.bank.table, self.settings.joint_queries, randomness)
             joint = recognise_jointly(world.backbone, task, world, rows)
         return Solution(logits=classify(queries, weights, intercepts).cpu(), joint=joint)

@@ -18,12 +18,12 @@ from rayfs.randomness import EpisodeRandomness
 class NearestPrototype:
     """Compares queries with the mean feature of each class's support views, the same views as `lr` sees."""
 
-    def __init__(self, config: NearestPrototypeSettings) -> None:
-        self.config = config
+    def __init__(self, settings: NearestPrototypeSettings) -> None:
+        self.settings = settings
 
     def solve(self, task: Task, world: World, randomness: EpisodeRandomness) -> Solution:
         """Return minus the squared distance of each query to each prototype."""
-        features, labels = support_features(task, world, randomness, self.config.support_views)
+        features, labels = support_features(task, world, randomness, self.settings.support_views)
         queries = embed(world.backbone, task.query_images, world.plain, world.device, batch=len(task.query_images))
         return Solution(logits=prototype_logits(features, labels, queries, task.n_way).cpu())
 

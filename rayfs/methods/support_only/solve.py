@@ -18,16 +18,18 @@ from rayfs.randomness import EpisodeRandomness
 class SupportOnly:
     """Finetunes on `lambda_ce CE(support)`."""
 
-    def __init__(self, config: SupportOnlySettings) -> None:
-        self.config = config
+    def __init__(self, settings: SupportOnlySettings) -> None:
+        self.settings = settings
 
     def solve(self, task: Task, world: World, randomness: EpisodeRandomness) -> Solution:
         """Return the finetuned network's logits of each query."""
-        config = self.config
-        needs_classifier = config.head_init == "logistic-regression"
+        settings = self.settings
+        needs_classifier = settings.head_init == "logistic-regression"
         classifier = (
-            support_classifier(task, world, randomness, config.support_views, config.c) if needs_classifier else None
+            support_classifier(task, world, randomness, settings.support_views, settings.c)
+            if needs_classifier
+            else None
         )
-        network = make_network(task, world, randomness, config, classifier)
+        network = make_network(task, world, randomness, settings, classifier)
         no_rows = np.empty(0, dtype=np.int64)
-        return finetune(task, world, randomness, config, network, no_rows, 0, partial(step, config=config))
+        return finetune(task, world, randomness, settings, network, no_rows, 0, partial(step, settings=settings))
