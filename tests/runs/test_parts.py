@@ -85,6 +85,22 @@ def test_no_flipped_bit_changes_a_row_unnoticed(tmp_path: Path, make_row: MakeRo
     assert n_found > 100
 
 
+def test_rows_that_a_damaged_footer_hides_are_missed(
+    tmp_path: Path, make_row: MakeRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The footer has no checksum: of a part that loses a row group it may be the only one that still knows."""
+    commit(tmp_path, 4, [make_row(0), make_row(1)])
+
+    class Shortened(parquet.ParquetFile):
+        def read(self, columns: list[str] | None = None) -> pa.Table:
+            return super().read(columns=columns).slice(0, 1)
+
+    monkeypatch.setattr("rayfs.runs.parts.parquet.ParquetFile", Shortened)
+    for read in (read_part, read_origins):
+        with pytest.raises(InputError, match=r"part-000004.parquet cannot be read: it has 1 rows of 2"):
+            read(EPISODES, Storage.at(str(tmp_path)), 4)
+
+
 def test_a_part_with_other_columns_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "episodes").mkdir()
     parquet.write_table(pa.table({"episode": [1]}), tmp_path / part_name(EPISODES, 0))

@@ -70,6 +70,7 @@ def test_a_run_is_a_manifest_parts_and_a_summary(tmp_path: Path, make_row: MakeR
         "report.html",
     }
     manifest = json.loads((tmp_path / "deep/run/manifest.json").read_text())
+    assert list(manifest) == ["format", "identity", "methods", "sessions"], "earlier versions read it"
     assert manifest["identity"] == IDENTITY
     assert manifest["methods"] == METHODS
     assert json.loads((tmp_path / "deep/run/summary.json").read_text()) == {"methods": {"é": None}}
@@ -102,6 +103,13 @@ def test_a_late_duplicate_is_ignored(tmp_path: Path, make_row: MakeRow) -> None:
         assert run.append([]) == 0
         assert [row.accuracy for row in run.rows()] == [0.1, 0.8]
     assert len(list((tmp_path / "episodes").iterdir())) == 2, "nothing new, no part"
+
+
+def test_an_episode_that_failed_may_be_solved_by_the_same_writer(tmp_path: Path, make_row: MakeRow) -> None:
+    with open_run(tmp_path) as run:
+        assert run.append([make_row(0, accuracy=None)]) == 1
+        assert run.completed() == set() and run.append([make_row(0)]) == 1
+        assert [row.status for row in run.rows()] == ["ok"]
 
 
 def test_tuples_and_number_keys_resume_as_json_gives_them_back(tmp_path: Path) -> None:
