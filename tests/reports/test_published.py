@@ -28,7 +28,11 @@ def test_a_table_of_which_nothing_can_be_run_is_refused() -> None:
 def test_another_paper_is_a_module_and_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     paper = Paper(key="other", reference="A. Author, 2030", short="Author, 2030")
     row = PublishedRow(label="theirs", embedding="rfs-simple", method="lr", cells={("fc100", 5): Cell(accuracy=50.0)})
-    table = PublishedTable(paper=paper, name="table 1", title="all", backbone="Conv-4", runs_as="conv4", rows=(row,))
+    more = PublishedRow(label="more", cells={("fc100", 1): Cell(accuracy=40.0)})
+    table = PublishedTable(
+        paper=paper, name="table 1", title="all", backbone="Conv-4", runs_as="conv4", rows=(row, more)
+    )
+    assert table.columns("fc100") == (1, 5)
     monkeypatch.setitem(registry.PAPERS, "other", {"1": table})
     assert published_table("other:1") is table
     with pytest.raises(InputError, match=r", other:1 \(all\)$"):
