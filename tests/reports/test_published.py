@@ -1,8 +1,12 @@
 """Published tables: one type, all papers in one registry."""
 
+import subprocess
+import sys
+
 import pytest
 
 from rayfs.errors import InputError
+from rayfs.long_tail.groups import GROUPS
 from rayfs.reports.published import compositional, registry
 from rayfs.reports.published.registry import PAPERS, published_table
 from rayfs.reports.published.table import Cell, Paper, PublishedRow, PublishedTable
@@ -48,3 +52,12 @@ def test_columns_are_shots_ascending_or_groups_as_they_stand() -> None:
     assert compositional.UNSEEN_TABLES["2-unseen"].rows[0].cells.keys() == {
         ("imagenet-lt", "many"), ("imagenet-lt", "medium"),
     }  # fmt: skip
+
+
+def test_groups_of_the_published_long_tail_are_ours() -> None:
+    assert compositional.GROUPS == GROUPS
+
+
+def test_tables_open_without_numpy_so_that_help_answers_at_once() -> None:
+    code = "import rayfs.reports.published.registry, sys; sys.exit('numpy' in sys.modules or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
