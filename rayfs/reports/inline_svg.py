@@ -23,8 +23,6 @@ def inline_svg(drawn: str, label: str, variables: Mapping[str, str]) -> Markup:
     for element in root.iter():
         element.tag = element.tag.removeprefix(_SVG)
         _adapt(element, variables)
-    for metadata in root.findall("metadata"):
-        root.remove(metadata)
     root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": printable(label)}
     return Markup(ElementTree.tostring(root, encoding="unicode").strip())
 

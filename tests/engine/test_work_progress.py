@@ -71,3 +71,12 @@ def test_what_was_done_before_counts_but_not_for_the_rate():
     clock.now += 10
     progress.add(5)
     assert printed == [progress.line()] == ["training: 95/100 steps | 0.5 steps/s | ETA 0m10s"]
+
+
+def test_the_end_is_not_printed_twice(capsys):
+    """The caller prints the last line, with its result."""
+    clock = Clock()
+    progress = WorkProgress("training", "steps", 5, clock)
+    clock.now += 60
+    progress.add(5)
+    assert capsys.readouterr().out == ""

@@ -31,6 +31,7 @@ def test_large_images_become_small_jpegs() -> None:
     images = np.full((2, 224, 224, 3), 120, dtype=np.uint8)
     kind, picture = decoded(data_uri(images))
     assert kind == "jpeg" and picture.shape == (MAX_SIDE, 2 * MAX_SIDE, 3)
+    assert strip(images, [Picture(description="photograph")] * 2).smooth
 
 
 def test_a_strip_holds_one_picture_and_says_what_each_image_is() -> None:
@@ -39,3 +40,4 @@ def test_a_strip_holds_one_picture_and_says_what_each_image_is() -> None:
     html = render_block(strip(images, pictures))
     assert html.count("data:image/png") == 1 and html.count('role="img"') == 2
     assert 'aria-label="a &lt;b&gt;"' in html and '<span class="image wrong">' in html and "--n:2" in html
+    assert 'class="strip"' in html, "pixels of small images are squares"

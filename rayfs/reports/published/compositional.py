@@ -1,12 +1,12 @@
 """Published figures of compositional knowledge transfer, top-1 accuracy in percent: tables 1, 2, 3 and 9.
 
 Parisot et al., "Long-tail Recognition via Compositional Knowledge Transfer", CVPR 2022. The paper has no CIFAR-100-LT:
-there nothing stands beside ours. Names of rows are those of `rayfs.long_tail.settings.paper_classifiers`.
+there nothing stands beside ours. Names of rows are those of `rayfs.long_tail.settings.paper_classifiers`. No numpy
+here, so that a command line opens fast.
 """
 
 from collections.abc import Mapping
 
-from rayfs.long_tail.groups import GROUPS
 from rayfs.reports.published.table import Cell, Paper, PublishedRow, PublishedTable
 
 PAPER = Paper(
@@ -14,6 +14,9 @@ PAPER = Paper(
     reference='Sarah Parisot et al. "Long-tail Recognition via Compositional Knowledge Transfer", CVPR 2022',
     short="Parisot et al., CVPR 2022",
 )
+GROUPS = ("many", "medium", "few", "all")
+"""Columns of the paper's tables, by training images; as in `rayfs.long_tail.groups`, which imports numpy."""
+
 Heads = Mapping[str, tuple[float | None, ...]]
 """Classifier or method -> many, medium, few, all; None where the paper has no figure."""
 
