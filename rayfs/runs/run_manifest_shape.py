@@ -6,24 +6,29 @@ from typing import Any
 from rayfs.errors import InputError
 from rayfs.json_text import parse_json
 from rayfs.methods.registry import with_canonical_names
+from rayfs.runs.run_manifest import EPISODES
 
 _PARTS = {"format": int, "identity": dict, "methods": dict, "sessions": list}
 _OPTIONAL = (
     ("kind", str),
     ("confirmed", dict),
     ("confirmed.base_table", str),
-    ("identity.novel_table", str),
-    ("identity.protocol", dict),
-    ("identity.backbone", dict),
-    ("identity.base", dict),
-    ("identity.base.n_images", int),
-    ("identity.base.classes", list),
     ("methods.*", dict),
     ("sessions.*", dict),
     ("sessions.*.command", list),
     ("sessions.*.versions", dict),
 )
 """What readers take for an object, list, text or number wherever it is there; `*` is every member."""
+
+_OF_EPISODES = (
+    ("identity.novel_table", str),
+    ("identity.protocol", dict),
+    ("identity.backbone", dict),
+    ("identity.base", dict),
+    ("identity.base.n_images", int),
+    ("identity.base.classes", list),
+)
+"""The same of runs of episodes; the identities of other kinds are compared and not read."""
 
 _KINDS = {int: "an integer", dict: "an object", list: "a list", str: "a text"}
 
@@ -41,7 +46,8 @@ def parse_manifest(content: bytes, path: str) -> dict[str, Any]:
     if not isinstance(manifest, dict) or not manifest.keys() >= _PARTS.keys():
         found = f"has the keys {sorted(manifest)}" if isinstance(manifest, dict) else f"is {_said(manifest)}"
         raise InputError(f"{path} is not the manifest of a run: it {found}; use another --out")
-    for dotted, kind in (*_PARTS.items(), *_OPTIONAL):
+    of_kind = _OF_EPISODES if manifest.get("kind", EPISODES) == EPISODES else ()
+    for dotted, kind in (*_PARTS.items(), *_OPTIONAL, *of_kind):
         for name, value in _found(manifest, dotted.split(".")):
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise InputError(

@@ -17,7 +17,7 @@ from rayfs.runs.run_directory import SUMMARY, RowsNotSavedError, RunDirectory
 from rayfs.runs.storage import Storage
 from rayfs.statistics.compared_run import read_run
 
-EVALUATION = LongTailIdentity(settings={"tau": 10.0, "k": (0, 20)}, tables={}, checkpoints=[])
+EVALUATION = LongTailIdentity(settings={"tau": 10.0, "k": (0, 20), "backbone": "conv4"}, tables={}, checkpoints=[])
 IDENTITY = EVALUATION.to_json()
 
 
