@@ -81,7 +81,7 @@ def test_a_run_of_one_kind_is_not_opened_as_another(tmp_path: Path, make_row: Ca
     opened(tmp_path / "classes").close()
     with pytest.raises(InputError, match="its rows are of 'classes of a long tail', expected 'episodes'"):
         read_run(str(tmp_path / "classes"))
-    with RunDirectory(str(tmp_path / "episodes")).open(IDENTITY, {}) as run:
+    with RunDirectory(str(tmp_path / "episodes")).open({"benchmark": "omniglot"}, {}) as run:
         run.append([make_row(0)])
     with pytest.raises(InputError, match="its rows are of 'episodes', expected 'classes of a long tail'"):
         opened(tmp_path / "episodes")
