@@ -1,4 +1,4 @@
-"""Methods: one method, one place.
+"""Few-shot methods, each in one place: settings, recipe, needs, solver.
 
 A method is a module, or a package, with a `METHOD`: its name, settings, recipe, search space, needs and solver
 (`definition.py`). `registry.py` lists them; a new one is its file and a line there. What finetuning methods share is in
