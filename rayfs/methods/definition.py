@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
 
+from rayfs.deferred import imported
 from rayfs.methods.needs import Needs
 from rayfs.methods.recipe import Situation
 from rayfs.methods.spaces import Space
@@ -88,8 +88,7 @@ class MethodDefinition(Generic[S]):
 
     def create(self, settings: S) -> Method:
         """Import the solver and return one with these settings."""
-        module, _, name = self.solver.partition(":")
-        return cast("Method", getattr(import_module(module), name)(settings))
+        return cast("Method", imported(self.solver)(settings))
 
     def why_inert(self, settings: S, name: str) -> str | None:
         """Return which setting makes `name` meaningless; None where it is used."""

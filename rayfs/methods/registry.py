@@ -7,9 +7,9 @@ fast. What solves episodes imports torch inside its functions, or is in a module
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from rayfs.deferred import imported
 from rayfs.errors import InputError
 from rayfs.methods.definition import MethodDefinition, MethodSettings
 from rayfs.methods.needs import Needs
@@ -28,9 +28,7 @@ MODULES = (
 )
 """Modules of this folder that define a method, in the order of help and messages."""
 
-METHODS: tuple[MethodDefinition[Any], ...] = tuple(
-    import_module(f"rayfs.methods.{module}").METHOD for module in MODULES
-)
+METHODS: tuple[MethodDefinition[Any], ...] = tuple(imported(f"rayfs.methods.{module}:METHOD") for module in MODULES)
 """What --methods takes."""
 
 BASELINE = "logistic-regression"

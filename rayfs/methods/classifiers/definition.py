@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from rayfs.deferred import imported
 from rayfs.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,5 +66,4 @@ class ClassifierDefinition:
 
     def load(self) -> Predict:
         """Import what predicts."""
-        module, _, name = self.predict.partition(":")
-        return cast("Predict", getattr(import_module(module), name))
+        return cast("Predict", imported(self.predict))

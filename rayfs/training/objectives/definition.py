@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
+
+from rayfs.deferred import imported
 
 if TYPE_CHECKING:
     from rayfs.training.parts import Given, Parts
@@ -78,13 +79,8 @@ class ObjectiveDefinition:
 
     def parts(self, given: Given) -> Parts:
         """Import what computes it and return the parts of a training."""
-        return cast("Parts", _imported(self.create)(given))
+        return cast("Parts", imported(self.create)(given))
 
     def create_validation(self) -> CreateValidation:
         """Import and return what makes its validation."""
-        return cast("CreateValidation", _imported(self.validation))
-
-
-def _imported(reference: str) -> Callable[..., object]:
-    module, _, name = reference.partition(":")
-    return cast("Callable[..., object]", getattr(import_module(module), name))
+        return cast("CreateValidation", imported(self.validation))
