@@ -169,6 +169,19 @@ def test_words_that_belong_to_no_flag_are_refused(words: str, message: str) -> N
     assert str(refused.value) == message
 
 
+def test_of_two_required_flags_the_one_that_is_missing_is_named() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Journey:
+        start: str
+        """Where it begins."""
+        end: str
+        """Where it ends."""
+
+    with pytest.raises(InputError) as refused:
+        parse(Journey, ["--start", "here"])
+    assert str(refused.value) == "--end is missing: Where it ends."
+
+
 def test_help_shows_headings_defaults_and_the_catalogue() -> None:
     assert help_page(Kitchen, "Cook.\n\n    python cook.py --out a\n\nThen eat\nit.\n", "cook.py") == (
         "usage: python cook.py DISH ... [FLAGS]\n\n"
