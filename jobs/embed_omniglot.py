@@ -4,7 +4,7 @@
 
 DIR holds images_background_small1.zip, images_background_small2.zip and one_shot_runs.zip. Keeps the original 105 x
 105 PNG bytes, one Parquet shard an alphabet, in the layout the package reads (`image: struct<bytes, path>`, `label`,
-class names in the schema metadata), and the 20 official one-shot runs as an episode manifest. Takes a few seconds;
+class names in the schema metadata), and the 20 official one-shot runs as an episode file. Takes a few seconds;
 run it again only if the selection of alphabets changes.
 """
 

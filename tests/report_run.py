@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rayfs.datasets.episode_file import encode_manifest
+from rayfs.datasets.episode_file import encode_episode_file
 from rayfs.datasets.episodes import Episode, Protocol, draw_episode
 from rayfs.datasets.image_table import ImageTable, load_table
 from rayfs.datasets.registry import OMNIGLOT
@@ -70,7 +70,7 @@ def write_run(
     with RunDirectory(str(folder)).open(known | (identity or {}), session, methods) as run:
         if keep_episodes:
             names = novel.class_names
-            run.write_file(EPISODE_FILE, encode_manifest(list(episodes), PROTOCOL, novel.fingerprint, names))
+            run.write_file(EPISODE_FILE, encode_episode_file(list(episodes), PROTOCOL, novel.fingerprint, names))
         run.append(rows)
         if base is not None:
             run.confirm("base_table", base.fingerprint)

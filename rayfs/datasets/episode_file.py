@@ -1,4 +1,4 @@
-"""Episode manifests: the row ids of every episode in one Parquet file, to share, check and read back."""
+"""Episode files: the image ids of every episode in one Parquet file, to share, check and read back."""
 
 import json
 from collections import Counter
@@ -28,33 +28,33 @@ _COLUMNS = tuple(_KINDS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpisodeManifest:
-    """What a manifest says, for readers that do not have the images."""
+class EpisodeFile:
+    """What an episode file says, for readers that do not have the images."""
 
     fingerprint: str
-    """Of the image table that the rows are of."""
+    """Of the image table that the ids are of."""
     protocol: Protocol
     class_names: tuple[str, ...]
     """Of the table, so that class ids have names; empty in files that lack them."""
     episodes: list[Episode]
 
 
-def write_manifest(
+def write_episode_file(
     path: Path, episodes: Sequence[Episode], protocol: Protocol, fingerprint: str, class_names: Sequence[str] = ()
 ) -> None:
     """Write `episodes`, drawn by `protocol` from the table called `fingerprint`; a whole file or none."""
-    write_durably(path, encode_manifest(episodes, protocol, fingerprint, class_names))
+    write_durably(path, encode_episode_file(episodes, protocol, fingerprint, class_names))
 
 
-def encode_manifest(
+def encode_episode_file(
     episodes: Sequence[Episode], protocol: Protocol, fingerprint: str, class_names: Sequence[str]
 ) -> bytes:
     """Return the Parquet file of `episodes`, drawn by `protocol` from the table called `fingerprint`."""
-    rows = {
+    columns = {  # named when image ids were called rows
         "episode": pa.array([episode.index for episode in episodes], pa.int64()),
         "class_ids": pa.array([episode.class_ids.tolist() for episode in episodes], pa.list_(pa.int32())),
-        "support_rows": pa.array([episode.support_rows.ravel().tolist() for episode in episodes], pa.list_(pa.int64())),
-        "query_rows": pa.array([episode.query_rows.ravel().tolist() for episode in episodes], pa.list_(pa.int64())),
+        "support_rows": pa.array([episode.support_ids.ravel().tolist() for episode in episodes], pa.list_(pa.int64())),
+        "query_rows": pa.array([episode.query_ids.ravel().tolist() for episode in episodes], pa.list_(pa.int64())),
         "hash": pa.array([episode.hash for episode in episodes], pa.string()),
     }
     metadata = {
@@ -63,16 +63,16 @@ def encode_manifest(
         "class_names": json.dumps(list(class_names)),
     }
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(rows).replace_schema_metadata(metadata), sink, write_page_checksum=True)
+    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), sink, write_page_checksum=True)
     encoded: bytes = sink.getvalue().to_pybytes()
     return encoded
 
 
-def read_manifest(path: Path, protocol: Protocol, fingerprint: str, n_rows: int) -> list[Episode]:
-    """Read episodes written by `write_manifest`, checking that they are of this table and protocol.
+def read_episode_file(path: Path, protocol: Protocol, fingerprint: str, n_images: int) -> list[Episode]:
+    """Read episodes written by `write_episode_file`, checking that they are of this table and protocol.
 
     Raises:
-        InputError: not a manifest, of another table or protocol, or changed since it was written.
+        InputError: not an episode file, of another table or protocol, or changed since it was written.
     """
     refuse_special(path)
     table, found = _read(path, str(path))
@@ -82,21 +82,21 @@ def read_manifest(path: Path, protocol: Protocol, fingerprint: str, n_rows: int)
             f"{fingerprint}: other images, classes or image size"
         )
     _check_protocol_agrees(path, found.protocol, asdict(protocol))
-    return _episodes(table, str(path), protocol, n_rows, len(found.class_names) or None)
+    return _episodes(table, str(path), protocol, n_images, len(found.class_names) or None)
 
 
-def decode_manifest(data: bytes, name: str) -> EpisodeManifest:
-    """Return what `encode_manifest` wrote; `name` is the file's, for messages.
+def decode_episode_file(data: bytes, name: str) -> EpisodeFile:
+    """Return what `encode_episode_file` wrote; `name` is the file's, for messages.
 
     Raises:
-        InputError: not a manifest, or changed since it was written.
+        InputError: not an episode file, or changed since it was written.
     """
     table, found = _read(pa.BufferReader(data), name)
     try:
         protocol = Protocol(**found.protocol)
     except (TypeError, InputError) as error:
-        raise InputError(f"{name} is not an episode manifest: its protocol does not fit ({error})") from None
-    return EpisodeManifest(
+        raise InputError(f"{name} is not an episode file: its protocol does not fit ({error})") from None
+    return EpisodeFile(
         fingerprint=found.fingerprint, protocol=protocol, class_names=found.class_names,
         episodes=_episodes(table, name, protocol, None, len(found.class_names) or None),
     )  # fmt: skip
@@ -118,19 +118,19 @@ def _read(source: object, name: str) -> tuple[pa.Table, _Header]:
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: damaged text
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"{name}: cannot read the manifest ({reason}); expected a Parquet file written by an earlier run"
+            f"{name}: cannot read the episode file ({reason}); expected a Parquet file written by an earlier run"
         ) from None
     metadata = table.schema.metadata or {}
     fingerprint, protocol = metadata.get(b"fingerprint", b"").decode(errors="replace"), _protocol_fields(metadata)
     if set(_COLUMNS) - set(table.column_names) or not fingerprint or protocol is None:
         raise InputError(
-            f"{name} is not an episode manifest: it has columns {', '.join(table.column_names)}, expected "
+            f"{name} is not an episode file: it has columns {', '.join(table.column_names)}, expected "
             f"{', '.join(_COLUMNS)}"
         )
     for column, kind in _KINDS.items():
         if table.column_names.count(column) != 1 or not _is(table.schema.field(column).type, kind):
             types = ", ".join(str(field.type) for field in table.schema if field.name == column)
-            raise InputError(f"{name} is not an episode manifest: its column {column} is {types}, expected {kind}")
+            raise InputError(f"{name} is not an episode file: its column {column} is {types}, expected {kind}")
     return table, _Header(fingerprint=fingerprint, protocol=protocol, class_names=_class_names(metadata))
 
 
@@ -141,13 +141,13 @@ def _is(found: pa.DataType, kind: str) -> bool:
 
 
 def _episodes(
-    table: pa.Table, name: str, protocol: Protocol, n_rows: int | None, n_classes: int | None
+    table: pa.Table, name: str, protocol: Protocol, n_images: int | None, n_classes: int | None
 ) -> list[Episode]:
     try:
         rows = table.to_pylist()
     except ValueError as error:  # damaged text
-        raise InputError(f"{name}: cannot read the manifest ({error}); write it again") from None
-    episodes = [_episode(name, row, protocol, n_rows, n_classes) for row in rows]
+        raise InputError(f"{name}: cannot read the episode file ({error}); write it again") from None
+    episodes = [_episode(name, row, protocol, n_images, n_classes) for row in rows]
     _check_numbers(name, [episode.index for episode in episodes])
     return episodes
 
@@ -185,7 +185,9 @@ def _check_protocol_agrees(path: Path, written: dict[str, Any], asked: dict[str,
             )
 
 
-def _episode(path: str, row: dict[str, Any], protocol: Protocol, n_rows: int | None, n_classes: int | None) -> Episode:
+def _episode(
+    path: str, row: dict[str, Any], protocol: Protocol, n_images: int | None, n_classes: int | None
+) -> Episode:
     shapes = {
         "class_ids": (protocol.n_way,),
         "support_rows": (protocol.n_way, protocol.n_shot),
@@ -193,7 +195,10 @@ def _episode(path: str, row: dict[str, Any], protocol: Protocol, n_rows: int | N
     }
     try:
         arrays = {name: np.array(row[name], dtype=np.int64).reshape(shape) for name, shape in shapes.items()}
-        episode = Episode(index=row["episode"], **arrays)
+        episode = Episode(
+            index=row["episode"], class_ids=arrays["class_ids"], support_ids=arrays["support_rows"],
+            query_ids=arrays["query_rows"],
+        )  # fmt: skip
         whole = episode.hash == row["hash"]
     except (TypeError, ValueError):
         whole = False
@@ -202,14 +207,14 @@ def _episode(path: str, row: dict[str, Any], protocol: Protocol, n_rows: int | N
             f"{path}: episode {row['episode']} does not match its hash {row['hash']}; the file was "
             "changed or damaged, write it again"
         )
-    _check_ids(path, episode, n_rows, n_classes)
+    _check_ids(path, episode, n_images, n_classes)
     return episode
 
 
-def _check_ids(path: str, episode: Episode, n_rows: int | None, n_classes: int | None) -> None:
+def _check_ids(path: str, episode: Episode, n_images: int | None, n_classes: int | None) -> None:
     """Refuse what no draw gives, though its hash be right: ids outside the table, or an image or a class twice."""
-    rows = np.concatenate([episode.support_rows.ravel(), episode.query_rows.ravel()])
-    for what, ids, n in (("row", rows, n_rows), ("class", episode.class_ids, n_classes)):
+    ids_of_images = np.concatenate([episode.support_ids.ravel(), episode.query_ids.ravel()])
+    for what, ids, n in (("image", ids_of_images, n_images), ("class", episode.class_ids, n_classes)):
         outside = ids[(ids < 0) | (n is not None and ids >= n)]
         if len(outside):
             there = f"0 to {n - 1}" if n is not None else "0 or more"

@@ -49,24 +49,24 @@ class Protocol:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Episode:
-    """Row ids of one episode.
+    """Image ids of one episode.
 
     Arguments:
         index: its number i.
         class_ids: (n_way,) int64, the class of each of the episode's labels 0 .. n_way - 1.
-        support_rows: (n_way, n_shot) int64 rows of the table.
-        query_rows: (n_way, n_query) int64 rows of the table.
+        support_ids: (n_way, n_shot) int64 ids of images: rows of the image table.
+        query_ids: (n_way, n_query) int64 ids of images: rows of the image table.
     """
 
     index: int
     class_ids: np.ndarray
-    support_rows: np.ndarray
-    query_rows: np.ndarray
+    support_ids: np.ndarray
+    query_ids: np.ndarray
 
     @cached_property
     def hash(self) -> str:
-        """Hash of the row ids; two episodes with the same hash are the same episode."""
-        arrays = (self.class_ids, self.support_rows, self.query_rows)
+        """Hash of the image ids; two episodes with the same hash are the same episode."""
+        arrays = (self.class_ids, self.support_ids, self.query_ids)
         return digest(b"".join(np.ascontiguousarray(array, dtype="<i8").tobytes() + b"|" for array in arrays))
 
 
@@ -113,5 +113,5 @@ def draw_episode(offsets: np.ndarray, fingerprint: str, protocol: Protocol, inde
         dtype=np.int64,
     )
     return Episode(
-        index=index, class_ids=class_ids, support_rows=rows[:, : protocol.n_shot], query_rows=rows[:, protocol.n_shot :]
+        index=index, class_ids=class_ids, support_ids=rows[:, : protocol.n_shot], query_ids=rows[:, protocol.n_shot :]
     )

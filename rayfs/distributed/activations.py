@@ -16,7 +16,7 @@ from rayfs.datasets.image_table import ImageTable
 from rayfs.distributed.session import Resources
 from rayfs.distributed.table_features import ensure_table_features, features_path
 from rayfs.engine.disk import refuse_full_disk
-from rayfs.engine.staged_backbone import BackboneSpec
+from rayfs.engine.staged_backbone import StagedBackbone
 from rayfs.engine.table_views import TableViews
 from rayfs.methods.definition import MethodSettings
 from rayfs.methods.registry import needs_of
@@ -33,8 +33,8 @@ def kept_activations(methods: Mapping[str, MethodSettings]) -> list[Kept]:
 
 
 def ensure_activations(
-    table: ImageTable, spec: BackboneSpec, methods: Mapping[str, MethodSettings], augmentation: Augmentation, seed: int,
-    cache_dir: Path, resources: Resources, gpu: bool,
+    table: ImageTable, spec: StagedBackbone, methods: Mapping[str, MethodSettings], augmentation: Augmentation,
+    seed: int, cache_dir: Path, resources: Resources, gpu: bool,
 ) -> dict[Kept, str]:  # fmt: skip
     """Return the files of the activations that `methods` keep of the base images, made if they are missing.
 
@@ -58,12 +58,12 @@ def ensure_activations(
     return paths
 
 
-def kept_bytes(spec: BackboneSpec, kept: Kept) -> int:
+def kept_bytes(spec: StagedBackbone, kept: Kept) -> int:
     """Return the bytes that are kept of one base image."""
     return np.dtype(np.float16).itemsize * math.prod(activation_shape(spec, kept))
 
 
-def activation_shape(spec: BackboneSpec, kept: Kept) -> tuple[int, ...]:
+def activation_shape(spec: StagedBackbone, kept: Kept) -> tuple[int, ...]:
     """Return (views, channels, height, width): what is kept of one base image behind frozen blocks.
 
     Raises:

@@ -29,11 +29,11 @@ from rayfs.engine.bank import BaseBank, open_bank
 from rayfs.engine.disk import full_disk_is_wrong_input, refuse_full_disk
 from rayfs.engine.features import BATCH, embed
 from rayfs.engine.progress import WorkProgress
-from rayfs.engine.staged_backbone import BackboneSpec
+from rayfs.engine.staged_backbone import StagedBackbone
 from rayfs.errors import InputError
 
 
-def ensure_bank(source: Source, spec: BackboneSpec, cache_dir: Path, resources: Resources, gpu: bool) -> BaseBank:
+def ensure_bank(source: Source, spec: StagedBackbone, cache_dir: Path, resources: Resources, gpu: bool) -> BaseBank:
     """Return the base bank of `source` under the backbone of `spec`, building what the cache lacks, on GPUs if `gpu`.
 
     Raises:
@@ -58,20 +58,20 @@ def _pool_actors(source: Source, resources: Resources, gpu: bool) -> int:
     return max(1, min(places, math.ceil(source.count() / BATCH)))
 
 
-def _run_build(source: Source, signature: str, spec: BackboneSpec, cache_dir: Path, n_actors: int, gpu: bool) -> None:
+def _run_build(source: Source, signature: str, spec: StagedBackbone, cache_dir: Path, n_actors: int, gpu: bool) -> None:
     refuse_full_disk(cache_dir, build_bytes(source.count(), spec), f"the {source.count():,} base images, decoded,")
     progress = WorkProgress(f"base bank ({spec.name} features)", "images", source.count())
     print(f"building the base bank: {progress.total:,} images", flush=True)
     run_data_task(_build, (source, signature, spec, cache_dir, n_actors, gpu), progress)
 
 
-def build_bytes(n_images: int, spec: BackboneSpec) -> int:
+def build_bytes(n_images: int, spec: StagedBackbone) -> int:
     """Return what the disk has to hold: images and features. They are put in order where they are."""
     return n_images * (spec.image_size**2 * spec.channels + 4 * n_features(spec.load(torch.device("cpu"))))
 
 
 def _build(
-    source: Source, signature: str, spec: BackboneSpec, cache_dir: Path, n_actors: int, gpu: bool
+    source: Source, signature: str, spec: StagedBackbone, cache_dir: Path, n_actors: int, gpu: bool
 ) -> Iterator[int]:
     """Write table and features, as they come; yields the number of images after each batch."""
     depth = n_features(spec.load(torch.device("cpu")))
@@ -102,7 +102,7 @@ def _build(
         arriving.unlink(missing_ok=True)
 
 
-def _pipeline(source: Source, spec: BackboneSpec, n_actors: int, gpu: bool) -> Iterator[dict[str, np.ndarray]]:
+def _pipeline(source: Source, spec: StagedBackbone, n_actors: int, gpu: bool) -> Iterator[dict[str, np.ndarray]]:
     """Yield batches of image (n, S, S, C), key, class_name, feature (n, D) and error, in no particular order.
 
     No more tasks decode at once than there are CPUs: else they fill Ray's object store while the actors work.
@@ -172,7 +172,7 @@ class Decoder:
 class Embedder:
     """An actor that adds the features of a batch's images."""
 
-    def __init__(self, spec: BackboneSpec, gpu: bool) -> None:
+    def __init__(self, spec: StagedBackbone, gpu: bool) -> None:
         self._spec, self._device = spec, torch.device("cuda" if gpu else "cpu")
         self._backbone: torch.nn.Module | None = None
 

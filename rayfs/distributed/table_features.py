@@ -18,7 +18,7 @@ from rayfs.durable_files import written_durably
 from rayfs.engine.bank import BaseBank, bank_path, open_bank
 from rayfs.engine.disk import refuse_full_disk
 from rayfs.engine.progress import WorkProgress
-from rayfs.engine.staged_backbone import BackboneSpec
+from rayfs.engine.staged_backbone import StagedBackbone
 from rayfs.engine.table_views import TableViews, embed_range, n_ranges
 from rayfs.errors import InputError
 
@@ -27,7 +27,7 @@ MAX_BLOCKS = 200
 
 
 def features_path(
-    cache_dir: Path, table: ImageTable, spec: BackboneSpec, gpu: bool, views: TableViews | None = None
+    cache_dir: Path, table: ImageTable, spec: StagedBackbone, gpu: bool, views: TableViews | None = None
 ) -> Path:
     """Return the file of the features of `table`, of the images or of `views` of them, made on GPUs if `gpu`.
 
@@ -40,7 +40,7 @@ def features_path(
 
 
 def ensure_table_features(
-    table: ImageTable, spec: BackboneSpec, cache_dir: Path, resources: Resources, gpu: bool,
+    table: ImageTable, spec: StagedBackbone, cache_dir: Path, resources: Resources, gpu: bool,
     views: TableViews | None = None,
 ) -> BaseBank:  # fmt: skip
     """Return `table` with its features, or those of `views` of its images, made by a connected Ray if they are missing.
@@ -65,7 +65,7 @@ def ensure_table_features(
 
 
 def _build(
-    fingerprint: str, path: Path, spec: BackboneSpec, cache_dir: Path, n_actors: int, gpu: bool,
+    fingerprint: str, path: Path, spec: StagedBackbone, cache_dir: Path, n_actors: int, gpu: bool,
     views: TableViews | None,
 ) -> Iterator[int]:  # fmt: skip
     """Write the features of a table to `path`; yields the number of images after each block."""
@@ -111,7 +111,7 @@ class RangeEmbedder:
     """An actor that turns numbers of ranges into rows and features."""
 
     def __init__(
-        self, fingerprint: str, spec: BackboneSpec, cache_dir: Path, gpu: bool, views: TableViews | None
+        self, fingerprint: str, spec: StagedBackbone, cache_dir: Path, gpu: bool, views: TableViews | None
     ) -> None:
         self._fingerprint, self._spec, self._cache_dir = fingerprint, spec, cache_dir
         self._gpu, self._views = gpu, views

@@ -15,7 +15,7 @@ from rayfs.randomness import torch_generator
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneSpec:
+class StagedBackbone:
     """Everything an actor needs to have the backbone; small and plain, so that a restarted actor has it, too."""
 
     name: str

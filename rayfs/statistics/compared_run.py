@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from rayfs.datasets.episode_file import decode_manifest
+from rayfs.datasets.episode_file import decode_episode_file
 from rayfs.errors import InputError
 from rayfs.json_text import parse_json
 from rayfs.methods.registry import BASELINE, canonical
@@ -123,4 +123,4 @@ def _baseline(summary: bytes | None, methods: list[str]) -> str:
 
 
 def _decoded(location: str, stored: bytes) -> list[Any]:
-    return decode_manifest(stored, f"{location}/{EPISODE_FILE}").episodes
+    return decode_episode_file(stored, f"{location}/{EPISODE_FILE}").episodes

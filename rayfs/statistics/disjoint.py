@@ -37,6 +37,6 @@ def disjoint_episodes(episodes: Iterable[str], images: Mapping[str, Collection[i
 def images_of(episodes: Iterable[Episode]) -> dict[str, list[int]]:
     """Return episode hash -> rows of the image table that its support and query images are."""
     return {
-        episode.hash: [*episode.support_rows.ravel().tolist(), *episode.query_rows.ravel().tolist()]
+        episode.hash: [*episode.support_ids.ravel().tolist(), *episode.query_ids.ravel().tolist()]
         for episode in episodes
     }

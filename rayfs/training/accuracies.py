@@ -48,9 +48,9 @@ def few_shot_accuracy(features: np.ndarray, table: ImageTable, protocol: Protoco
         episode = draw_episode(table.offsets, table.fingerprint, protocol, index)
         labels = np.arange(protocol.n_way)
         weights, intercepts = fit_logistic_regression(
-            unit[episode.support_rows.ravel()], np.repeat(labels, protocol.n_shot)
+            unit[episode.support_ids.ravel()], np.repeat(labels, protocol.n_shot)
         )
-        predicted = (unit[episode.query_rows.ravel()] @ weights.T + intercepts).argmax(axis=1)
+        predicted = (unit[episode.query_ids.ravel()] @ weights.T + intercepts).argmax(axis=1)
         accuracies[index] = (predicted == np.repeat(labels, protocol.n_query)).mean()
     return accuracies
 

@@ -71,8 +71,8 @@ class BlockSolver:
 
     def block_size(self, episode: Episode) -> int:
         """Return how many episodes like this one are solved together."""
-        n_numbers = episode.support_rows.size * self._support.features[0].size
-        n_numbers += episode.query_rows.size * self._plain.features[0].size
+        n_numbers = episode.support_ids.size * self._support.features[0].size
+        n_numbers += episode.query_ids.size * self._plain.features[0].size
         return max(1, min(BLOCK, BLOCK_BYTES // (8 * int(n_numbers))))
 
     def solve(self, block: Block) -> list[Row]:
@@ -84,8 +84,8 @@ class BlockSolver:
 
     def _features(self, episodes: Sequence[Episode]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return support features (E, S, D), their labels (S,) and query features (E, Q, D), float64 on the device."""
-        support = self._support.take_features(np.stack([episode.support_rows for episode in episodes]))
-        query = self._plain.take_features(np.stack([episode.query_rows for episode in episodes]))
+        support = self._support.take_features(np.stack([episode.support_ids for episode in episodes]))
+        query = self._plain.take_features(np.stack([episode.query_ids for episode in episodes]))
         support = prepare_features(support.to(self._device), self._normalize).flatten(1, -2)
         query = prepare_features(query.to(self._device), self._normalize).flatten(1, -2)
         n_way = len(episodes[0].class_ids)
@@ -108,7 +108,7 @@ class BlockSolver:
                 alone = ((support[i : i + 1], labels, query[i : i + 1]) for i in range(len(episodes)))
                 return [row for i, one in enumerate(alone) for row in self._rows(name, [episodes[i]], one)]
             return [Row(status="failed", error=traceback.format_exc(), **self._known(name, episodes[0], started, 1))]
-        n_way, n_query = episodes[0].query_rows.shape
+        n_way, n_query = episodes[0].query_ids.shape
         truth = np.repeat(np.arange(n_way), n_query)
         correct = (predictions == truth).mean(axis=1)
         rows = [

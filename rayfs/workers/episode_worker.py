@@ -16,7 +16,7 @@ from rayfs.datasets.episodes import Episode, Protocol
 from rayfs.datasets.image_table import ImageTable, open_table
 from rayfs.engine.bank import BaseBank, open_bank
 from rayfs.engine.process import configure_process
-from rayfs.engine.staged_backbone import BackboneSpec
+from rayfs.engine.staged_backbone import StagedBackbone
 from rayfs.engine.stages import stage
 from rayfs.errors import InputError
 from rayfs.hashing import stable_hash
@@ -40,14 +40,14 @@ class WorkerSpec:
     activations: dict[tuple[int, int], str]
     """(frozen blocks, views) -> file of base activations."""
     novel_fingerprint: str
-    backbone: BackboneSpec
+    backbone: StagedBackbone
     augmentation: Augmentation
     protocol: Protocol
     methods: dict[str, MethodSettings]
     n_threads: int
     gpus: float
     """Of a worker; 0: none, less than 1: several workers share one."""
-    networks: Mapping[str, BackboneSpec] = field(default_factory=dict)
+    networks: Mapping[str, StagedBackbone] = field(default_factory=dict)
     """Checkpoint, as `Needs.networks` names it -> a learnt network that methods use beside the backbone."""
 
     @property
@@ -169,11 +169,11 @@ def refuse_features_on_the_host(methods: Mapping[str, MethodSettings], bank: Bas
 
 def make_task(novel: ImageTable, episode: Episode) -> Task:
     """Return what a method sees of `episode`: copies of its images."""
-    n_way, n_shot = episode.support_rows.shape
+    n_way, n_shot = episode.support_ids.shape
     return Task(
-        support_images=novel.take(episode.support_rows.ravel()),
+        support_images=novel.take(episode.support_ids.ravel()),
         support_labels=torch.arange(n_way).repeat_interleave(n_shot),
-        query_images=novel.take(episode.query_rows.ravel()),
+        query_images=novel.take(episode.query_ids.ravel()),
         n_way=n_way,
     )
 

@@ -10,7 +10,7 @@ from pictures import encode, picture, write_folder
 from PIL import Image
 
 from rayfs.datasets.augmentation import Augmentation
-from rayfs.datasets.episode_file import read_manifest
+from rayfs.datasets.episode_file import read_episode_file
 from rayfs.datasets.episodes import SPLITS, Protocol
 from rayfs.datasets.image_table import ImageTable, load_table
 from rayfs.datasets.registry import (
@@ -105,14 +105,14 @@ def test_omniglot_one_shot_learns_from_the_same_characters_as_omniglot(tmp_path,
 
 def official_episodes(table: ImageTable):
     path = open_benchmark("omniglot-one-shot").episodes["test"]
-    return read_manifest(path, ONE_SHOT, table.fingerprint, len(table))
+    return read_episode_file(path, ONE_SHOT, table.fingerprint, len(table))
 
 
 def test_omniglot_one_shot_is_20_runs_of_20_trials(split_table):
     table = split_table("omniglot-one-shot", "test")
     episodes = official_episodes(table)
     assert [episode.index for episode in episodes] == list(range(20))
-    assert sum(episode.query_rows.size for episode in episodes) == 400
+    assert sum(episode.query_ids.size for episode in episodes) == 400
     assert len(table) == 800
     assert table.class_counts().tolist() == [2] * 400
     assert set(open_benchmark("omniglot-one-shot").published_errors) == set(OMNIGLOT_ONE_SHOT_ERRORS)
@@ -123,7 +123,7 @@ def test_each_one_shot_run_uses_its_own_20_classes_and_both_images_of_each(split
     for episode in official_episodes(table):
         names = [table.class_names[class_id] for class_id in episode.class_ids]
         assert sorted(names) == [f"run{episode.index + 1:02d}/class{i:02d}" for i in range(1, 21)]
-        rows = np.sort(np.concatenate([episode.support_rows, episode.query_rows], axis=1), axis=1)
+        rows = np.sort(np.concatenate([episode.support_ids, episode.query_ids], axis=1), axis=1)
         assert np.array_equal(
             rows, np.stack([table.offsets[episode.class_ids], table.offsets[episode.class_ids] + 1], 1)
         )
@@ -146,7 +146,7 @@ def test_one_shot_pairs_are_those_of_the_official_archive(split_table, real_data
             lines = files.read(label_file).decode().splitlines()
             expected = {(pixels(files.read(root + b)).tobytes(), pixels(files.read(root + a)).tobytes())
                         for a, b in (line.split() for line in lines)}  # fmt: skip
-            support, query = (table.images[rows[:, 0]] for rows in (episode.support_rows, episode.query_rows))
+            support, query = (table.images[rows[:, 0]] for rows in (episode.support_ids, episode.query_ids))
             assert {(a.tobytes(), b.tobytes()) for a, b in zip(support, query, strict=True)} == expected
 
 

@@ -231,7 +231,7 @@ def assert_episodes_are_of(table: ImageTable, split: str) -> None:
     episodes = [draw_episode(table.offsets, table.fingerprint, protocol, i) for i in range(200)]
     assert {c for episode in episodes for c in episode.class_ids.tolist()} == set(range(len(table.class_names)))
     for episode in episodes:
-        rows = np.concatenate([episode.support_rows, episode.query_rows], axis=1)
+        rows = np.concatenate([episode.support_ids, episode.query_ids], axis=1)
         assert np.array_equal(table.labels[rows], np.repeat(episode.class_ids[:, None], 3, axis=1))
 
 

@@ -5,7 +5,7 @@ from corruption import FUZZ
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rayfs.datasets.episode_file import decode_manifest, encode_manifest
+from rayfs.datasets.episode_file import decode_episode_file, encode_episode_file
 from rayfs.datasets.episodes import Protocol, check_protocol, draw_episode
 from rayfs.errors import InputError
 
@@ -36,8 +36,8 @@ def test_an_episode_is_drawn_with_all_that_is_promised_or_refused_with_the_numbe
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     episode = draw_episode(offsets, "table", protocol, index)
     assert len(set(episode.class_ids.tolist())) == n_way
-    assert episode.support_rows.shape == (n_way, n_shot) and episode.query_rows.shape == (n_way, n_query)
-    rows = np.concatenate([episode.support_rows, episode.query_rows], axis=1)
+    assert episode.support_ids.shape == (n_way, n_shot) and episode.query_ids.shape == (n_way, n_query)
+    rows = np.concatenate([episode.support_ids, episode.query_ids], axis=1)
     assert len(np.unique(rows)) == rows.size, "support and query are disjoint, and no image comes twice"
     owners = np.searchsorted(offsets, rows, side="right") - 1
     assert (owners == episode.class_ids[:, None]).all(), "every row is of the class of its label"
@@ -54,5 +54,7 @@ def test_what_is_drawn_passes_the_checks_of_a_manifest(
     protocol = Protocol(n_way=n_way, n_shot=n_shot, n_query=n_query, split="base")
     offsets = np.arange(0, 71, 10)
     episodes = [draw_episode(offsets, "table", protocol, index) for index in indices]
-    found = decode_manifest(encode_manifest(episodes, protocol, "table", [str(c) for c in range(7)]), "e.parquet")
+    found = decode_episode_file(
+        encode_episode_file(episodes, protocol, "table", [str(c) for c in range(7)]), "e.parquet"
+    )
     assert [(e.index, e.hash) for e in found.episodes] == [(e.index, e.hash) for e in episodes]

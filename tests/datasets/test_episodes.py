@@ -28,7 +28,7 @@ def protocol_with(**changes) -> Protocol:
 
 
 def rows_of(episode: Episode) -> np.ndarray:
-    return np.concatenate([episode.support_rows, episode.query_rows], axis=1)
+    return np.concatenate([episode.support_ids, episode.query_ids], axis=1)
 
 
 # A pure function of the address
@@ -91,7 +91,7 @@ def test_two_thousand_episodes_are_two_thousand_different_ones():
 
 def test_hash_is_of_the_rows_not_of_the_number():
     episode = draw(0)
-    parts = {"class_ids": episode.class_ids, "support_rows": episode.support_rows, "query_rows": episode.query_rows}
+    parts = {"class_ids": episode.class_ids, "support_rows": episode.support_ids, "query_rows": episode.query_ids}
     assert Episode(index=9, **parts).hash == episode.hash
     for name, array in parts.items():
         changed = array.copy()
@@ -116,11 +116,9 @@ def test_classes_differ_rows_belong_to_them_and_support_and_query_never_overlap(
     offsets = np.concatenate([[0], np.cumsum(counts)])
     protocol = protocol_with(n_way=n_way, n_shot=n_shot, n_query=n_query)
     episode = draw(index, protocol, offsets)
-    assert episode.support_rows.shape == (n_way, n_shot)
-    assert episode.query_rows.shape == (n_way, n_query)
-    assert {array.dtype for array in (episode.class_ids, episode.support_rows, episode.query_rows)} == {
-        np.dtype("int64")
-    }
+    assert episode.support_ids.shape == (n_way, n_shot)
+    assert episode.query_ids.shape == (n_way, n_query)
+    assert {array.dtype for array in (episode.class_ids, episode.support_ids, episode.query_ids)} == {np.dtype("int64")}
     assert len(set(episode.class_ids.tolist())) == n_way
     assert len(set(rows_of(episode).ravel().tolist())) == n_way * (n_shot + n_query)
     for class_id, rows in zip(episode.class_ids, rows_of(episode), strict=True):

@@ -84,8 +84,8 @@ def in_full(table: ImageTable, protocol: Protocol) -> dict:
     return {
         "protocol_hash": protocol.hash,
         "classes": [table.class_names[class_id] for class_id in episode.class_ids],
-        "support_rows": episode.support_rows.tolist(),
-        "query_rows": episode.query_rows.tolist(),
+        "support_rows": episode.support_ids.tolist(),
+        "query_rows": episode.query_ids.tolist(),
         "hash": episode.hash,
     }
 

@@ -1,4 +1,4 @@
-"""Parquet shards and episode manifests that are broken or made to harm: read exactly, or refused with one message."""
+"""Parquet shards and episode files that are broken or made to harm: read exactly, or refused with one message."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from hypothesis import given
 from pictures import encode, picture, write_shard
 
 from rayfs.datasets.cifar100 import open_source
-from rayfs.datasets.episode_file import decode_manifest, encode_manifest, read_manifest, write_manifest
+from rayfs.datasets.episode_file import decode_episode_file, encode_episode_file, read_episode_file, write_episode_file
 from rayfs.datasets.episodes import Episode, Protocol, draw_episode
 from rayfs.datasets.sources import open_parquet
 from rayfs.errors import InputError
@@ -212,7 +212,7 @@ EPISODES = [draw_episode(OFFSETS, "table", PROTOCOL, index) for index in range(3
 
 def episode(class_ids: list[int], support: list[list[int]], query: list[list[int]]) -> Episode:
     """Return an episode whose hash is right, whatever is in it."""
-    return Episode(index=7, class_ids=np.array(class_ids), support_rows=np.array(support), query_rows=np.array(query))
+    return Episode(index=7, class_ids=np.array(class_ids), support_ids=np.array(support), query_ids=np.array(query))
 
 
 SUPPORT, QUERY = [[0, 1], [10, 11], [20, 21]], [[2, 3], [12, 13], [22, 23]]
@@ -220,32 +220,32 @@ TWICE = "expected distinct ones, in support and query together: write it again"
 ODD_EPISODES = {
     "a query that is a support": (
         episode([0, 1, 2], SUPPORT, [[1, 3], [12, 13], [22, 23]]),
-        f"holds row 1 more than once among 12; {TWICE}",
+        f"holds image 1 more than once among 12; {TWICE}",
     ),
     "a query twice": (
         episode([0, 1, 2], SUPPORT, [[3, 3], [12, 13], [22, 23]]),
-        f"holds row 3 more than once among 12; {TWICE}",
+        f"holds image 3 more than once among 12; {TWICE}",
     ),
     "a support twice": (
         episode([0, 1, 2], [[0, 0], [10, 11], [20, 21]], QUERY),
-        f"holds row 0 more than once among 12; {TWICE}",
+        f"holds image 0 more than once among 12; {TWICE}",
     ),
     "an image under two labels": (
         episode([0, 1, 2], [[0, 1], [0, 11], [20, 21]], QUERY),
-        f"holds row 0 more than once among 12; {TWICE}",
+        f"holds image 0 more than once among 12; {TWICE}",
     ),
     "a class twice": (episode([0, 1, 1], SUPPORT, QUERY), f"holds class 1 more than once among 3; {TWICE}"),
     "a row behind the table": (
         episode([0, 1, 2], SUPPORT, [[2, 3], [12, 13], [22, 100]]),
-        "names row 100, expected 0 to 99; write it again from the images at hand",
+        "names image 100, expected 0 to 99; write it again from the images at hand",
     ),
     "a row far behind the table": (
         episode([0, 1, 2], SUPPORT, [[2, 3], [12, 13], [22, 2**62]]),
-        f"names row {2**62}, expected 0 to 99; write it again from the images at hand",
+        f"names image {2**62}, expected 0 to 99; write it again from the images at hand",
     ),
     "a row before the table": (
         episode([0, 1, 2], SUPPORT, [[2, 3], [12, 13], [22, -1]]),
-        "names row -1, expected 0 to 99; write it again from the images at hand",
+        "names image -1, expected 0 to 99; write it again from the images at hand",
     ),
     "a class that is not there": (
         episode([0, 1, 10], SUPPORT, QUERY),
@@ -262,8 +262,8 @@ ODD_EPISODES = {
 def test_an_episode_that_no_draw_gives_is_refused_though_its_hash_is_right(tmp_path: Path, name: str) -> None:
     odd, message = ODD_EPISODES[name]
     path = tmp_path / "a.parquet"
-    write_manifest(path, [odd], PROTOCOL, "table", [f"class {c}" for c in range(10)])
-    assert refusal(lambda: read_manifest(path, PROTOCOL, "table", 100)) == f"{path}: episode 7 {message}"
+    write_episode_file(path, [odd], PROTOCOL, "table", [f"class {c}" for c in range(10)])
+    assert refusal(lambda: read_episode_file(path, PROTOCOL, "table", 100)) == f"{path}: episode 7 {message}"
 
 
 LISTS = "list of integers"
@@ -288,11 +288,11 @@ def test_columns_of_another_type_are_refused(
     tmp_path: Path, column: str, values: pa.Array, found: str, expected: str
 ) -> None:
     path = tmp_path / "a.parquet"
-    write_manifest(path, EPISODES, PROTOCOL, "table")
+    write_episode_file(path, EPISODES, PROTOCOL, "table")
     table = pq.read_table(path)
     pq.write_table(table.set_column(table.column_names.index(column), column, values), path)
-    message = f"{path} is not an episode manifest: its column {column} is {found}, expected {expected}"
-    assert refusal(lambda: read_manifest(path, PROTOCOL, "table", 100)) == message
+    message = f"{path} is not an episode file: its column {column} is {found}, expected {expected}"
+    assert refusal(lambda: read_episode_file(path, PROTOCOL, "table", 100)) == message
 
 
 @pytest.mark.parametrize(
@@ -307,19 +307,19 @@ def test_columns_of_another_type_are_refused(
     ],
 )
 def test_a_protocol_that_is_none_is_refused_by_the_name_of_the_file(protocol: dict[str, Any], message: str) -> None:
-    table = pq.read_table(pa.BufferReader(encode_manifest(EPISODES, PROTOCOL, "table", [])))
+    table = pq.read_table(pa.BufferReader(encode_episode_file(EPISODES, PROTOCOL, "table", [])))
     written = {"n_way": 3, "n_shot": 2, "n_query": 2, "split": "test", "seed": 0} | protocol
     sink = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata({"fingerprint": "table", "protocol": json.dumps(written)}), sink)
-    said = refusal(lambda: decode_manifest(sink.getvalue().to_pybytes(), "e.parquet"))
-    assert said.startswith("e.parquet is not an episode manifest: its protocol does not fit (") and message in said
+    said = refusal(lambda: decode_episode_file(sink.getvalue().to_pybytes(), "e.parquet"))
+    assert said.startswith("e.parquet is not an episode file: its protocol does not fit (") and message in said
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "link to itself"])
 def test_a_manifest_that_is_no_file_is_refused_without_waiting(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "m.parquet"
     {"pipe": lambda: os.mkfifo(path), "folder": path.mkdir, "link to itself": lambda: path.symlink_to(path)}[kind]()
-    said = refusal(lambda: read_manifest(path, PROTOCOL, "table", 100))
+    said = refusal(lambda: read_episode_file(path, PROTOCOL, "table", 100))
     assert re.fullmatch(
         rf"{path}(: cannot read the file \(Too many .*| is a (pipe, socket or device|folder), not .*)", said
     )
@@ -327,7 +327,7 @@ def test_a_manifest_that_is_no_file_is_refused_without_waiting(tmp_path: Path, k
 
 # Damage
 
-WHOLE_MANIFEST = encode_manifest(EPISODES, PROTOCOL, "table", ["ant"] * 10)
+WHOLE_MANIFEST = encode_episode_file(EPISODES, PROTOCOL, "table", ["ant"] * 10)
 
 
 @pytest.fixture(scope="module")
@@ -368,7 +368,7 @@ def test_no_flipped_bit_changes_an_episode_or_its_number_unnoticed() -> None:
         content = bytearray(WHOLE_MANIFEST)
         content[place] ^= 1 << place % 8
         try:
-            found = decode_manifest(bytes(content), "e.parquet").episodes
+            found = decode_episode_file(bytes(content), "e.parquet").episodes
         except InputError:
             n_refused += 1
         else:
@@ -380,7 +380,7 @@ def test_no_flipped_bit_changes_an_episode_or_its_number_unnoticed() -> None:
 @given(corruptions(WHOLE_MANIFEST))
 def test_a_damaged_manifest_gives_its_episodes_exactly_or_is_refused(damaged: bytes) -> None:
     try:
-        found = decode_manifest(damaged, "e.parquet")
+        found = decode_episode_file(damaged, "e.parquet")
     except InputError as error:
         assert str(error).startswith("e.parquet")
     else:

@@ -115,7 +115,7 @@ def row_of(episode: Episode, attempt: int) -> Row:
 def items(n: int) -> list[WorkItem]:
     array = np.zeros((2, 1), dtype=np.int64)
     return [
-        WorkItem(episode=Episode(index=i, class_ids=array[:, 0], support_rows=array, query_rows=array), methods=("lr",))
+        WorkItem(episode=Episode(index=i, class_ids=array[:, 0], support_ids=array, query_ids=array), methods=("lr",))
         for i in range(n)
     ]
 

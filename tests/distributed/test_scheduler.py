@@ -34,7 +34,7 @@ METHODS = {"lr": "hash of lr", "slow": "hash of slow"}
 
 def items(n: int, *methods: str) -> list[WorkItem]:
     array = np.zeros((2, 1), dtype=np.int64)
-    episodes = [Episode(index=i, class_ids=array[:, 0], support_rows=array, query_rows=array) for i in range(n)]
+    episodes = [Episode(index=i, class_ids=array[:, 0], support_ids=array, query_ids=array) for i in range(n)]
     return [WorkItem(episode=episode, methods=methods or ("lr",)) for episode in episodes]
 
 

@@ -117,7 +117,7 @@ def test_a_hung_worker_is_killed_and_its_episode_solved_elsewhere(solve, experim
 def test_an_episode_that_always_fails_is_reported_and_the_rest_goes_on(solve, experiment) -> None:
     items = missing_items(experiment, set())
     good = items[0].episode
-    poison = replace(good, index=99, query_rows=np.full_like(good.query_rows, 10**9))
+    poison = replace(good, index=99, query_ids=np.full_like(good.query_ids, 10**9))
     rows = solve([WorkItem(episode=poison, methods=(BASELINE,)), items[1]], TWO)
     failed = [row for row in rows if row.status == "failed"]
     assert [(row.episode, row.method, row.attempt) for row in failed] == [(99, BASELINE, MAX_ATTEMPTS)]

@@ -9,7 +9,7 @@ import pytest
 from rayfs.distributed.base_bank import ensure_bank
 from rayfs.distributed.pool import EpisodePool, PoolSize
 from rayfs.distributed.session import Resources
-from rayfs.experiments.episodes.estimate import RAY_BYTES, Plan, held_bytes, make_plan
+from rayfs.experiments.episodes.estimate import RAY_BYTES, RunEstimate, estimate_run, held_bytes
 from rayfs.experiments.episodes.experiment import Experiment
 from rayfs.experiments.episodes.flags import EvalConfig
 from rayfs.experiments.episodes.preparation import preparation_seconds
@@ -47,7 +47,7 @@ def test_a_worker_takes_what_was_planned_within_a_factor_of_two(
         pool.run(missing_items(longer, set()), on_rows, lambda: None)
     finally:
         pool.close()
-    plan = make_plan(longer, configured(EvalConfig, workers=1, plan=True), cache_dir)
+    plan = estimate_run(longer, configured(EvalConfig, workers=1, plan=True), cache_dir)
     assert len(used) == plan.n_episodes == 6
     measured_s = (used[-1] - used[0]) / 5
     assert measured_s / 2 < sum(plan.episode_s.values()) < 2 * measured_s
@@ -65,7 +65,7 @@ def test_what_the_cache_lacks_is_counted(experiment: Experiment, tmp_path: Path)
 
 
 def test_hours_are_of_whole_rounds_and_of_what_comes_before() -> None:
-    plan = Plan(
+    plan = RunEstimate(
         n_episodes=7, size=replace(ONE, workers=3), episode_s={"lr": 1.0, "label-halluc": 9.0},
         preparation_s={"Ray's start": 15.0, "base bank": 5.0}, bank_bytes=0, worker_bytes=0, workers_here=3,
         limit_bytes=0,
@@ -74,7 +74,7 @@ def test_hours_are_of_whole_rounds_and_of_what_comes_before() -> None:
 
 
 def test_a_plan_tells_what_fits_the_memory() -> None:
-    plan = Plan(
+    plan = RunEstimate(
         n_episodes=7, size=replace(ONE, workers=9), episode_s={}, preparation_s={}, bank_bytes=9_600_000_000,
         worker_bytes=2_000_000_000, workers_here=3, limit_bytes=RAY_BYTES + 15_600_000_000,
     )  # fmt: skip

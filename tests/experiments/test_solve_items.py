@@ -46,7 +46,7 @@ class Driver:
 
     def solve(self, stored: list[Row], pool: Any) -> None:
         array = np.zeros((2, 1), dtype=np.int64)
-        episodes = [Episode(index=i, class_ids=array[:, 0], support_rows=array, query_rows=array) for i in range(2)]
+        episodes = [Episode(index=i, class_ids=array[:, 0], support_ids=array, query_ids=array) for i in range(2)]
         experiment: Any = SimpleNamespace(episodes=episodes, methods={"lr": 0, "m": 0}, baseline="lr")
         directory: Any = SimpleNamespace(rows=lambda: stored, append=self.commit)
         completed = {(row.episode, row.method) for row in stored if row.status == "ok"}

@@ -12,7 +12,7 @@ from rayfs.errors import InputError, Terminated
 from rayfs.experiments.episodes.flags import EvalConfig
 from rayfs.experiments.tuning.flags import TuneConfig
 from rayfs.experiments.tuning.job import _resumable, paste_command
-from rayfs.experiments.tuning.proposals import make_plan
+from rayfs.experiments.tuning.proposals import list_trials
 from rayfs.flags.flag import flags_of
 from rayfs.flags.parsing import configured, parse
 from rayfs.interrupts import sigterm_as_interrupt
@@ -54,15 +54,15 @@ def test_no_flag_leads_a_search_to_test_classes():
 
 
 def test_random_trials_start_with_the_default_and_more_of_them_continue():
-    few, many = make_plan(config(n_trials=3)), make_plan(config(n_trials=6))
+    few, many = list_trials(config(n_trials=3)), list_trials(config(n_trials=6))
     assert next(iter(few.proposed)) == "label-halluc" and len(few.proposed) == 4
     assert list(many.proposed)[:4] == list(few.proposed) and many.n_more(0) == 0
 
 
 def test_a_grid_larger_than_the_trials_is_refused():
-    assert len(make_plan(config(search="grid", tune=("lr", "head-lr"), grid_points=2)).proposed) == 5
+    assert len(list_trials(config(search="grid", tune=("lr", "head-lr"), grid_points=2)).proposed) == 5
     with pytest.raises(InputError, match="the grid has 243 points but --n-trials is 50"):
-        make_plan(config(search="grid"))
+        list_trials(config(search="grid"))
 
 
 def test_the_books_agree_with_the_decisions_of_ray():
@@ -134,7 +134,7 @@ def test_optuna_proposes_inside_the_spaces_and_learns_from_former_trials():
     from rayfs.experiments.tuning.proposals import searcher
 
     flags = config(search="optuna", tune=("lr", "steps", "schedule"), space=("steps=50:200",), n_trials=20)
-    plan = make_plan(flags)
+    plan = list_trials(flags)
     assert list(plan.proposed) == ["label-halluc"] and plan.n_more(5) == 15
     former = [
         Trial(name=f"label-halluc:lr={lr}", settings={"lr": lr, "steps": steps, "schedule": "linear"}, state="finished",
@@ -153,7 +153,7 @@ def test_optuna_proposes_inside_the_spaces_and_learns_from_former_trials():
 def test_a_search_by_optuna_without_it_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr("rayfs.experiments.tuning.proposals.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'rayfs\[optuna\]'"):
-        make_plan(config(search="optuna"))
+        list_trials(config(search="optuna"))
 
 
 def test_a_tracker_that_is_not_installed_is_refused(monkeypatch):

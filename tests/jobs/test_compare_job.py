@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rayfs.datasets.episode_file import encode_manifest
+from rayfs.datasets.episode_file import encode_episode_file
 from rayfs.datasets.episodes import Episode, Protocol, draw_episode
 from rayfs.experiments.comparison.flags import CompareConfig
 from rayfs.experiments.comparison.job import run_compare
@@ -58,7 +58,7 @@ def write_run(tmp_path: Path) -> Callable[..., str]:
         with RunDirectory(str(tmp_path / name)).open(whole, {}, settings) as run:
             run.append(rows)
             if row_ids:
-                run.write_file(EPISODE_FILE, encode_manifest(episodes, Protocol(**PROTOCOL), "table", []))
+                run.write_file(EPISODE_FILE, encode_episode_file(episodes, Protocol(**PROTOCOL), "table", []))
             if baseline is not None:
                 run.write_summary({"baseline": baseline})
         return str(tmp_path / name)
@@ -257,7 +257,7 @@ def test_wrong_runs_and_methods_are_refused(write_run, error, tmp_path) -> None:
     assert f"{a} has rows of lr, label-halluc and {other} of svm: no method is in both" in error(a, other)
     assert "its baseline is svm, which cannot be compared with itself" in error(other)
     (Path(a) / EPISODE_FILE).write_bytes(b"PAR1")
-    assert f"{a}/episodes.parquet: cannot read the manifest" in error(a)
+    assert f"{a}/episodes.parquet: cannot read the episode file" in error(a)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import ray.cloudpickle
 import torch
 from job_lines import Lines
 
-from rayfs.datasets.episode_file import decode_manifest
+from rayfs.datasets.episode_file import decode_episode_file
 from rayfs.datasets.image_table import ImageTable
 from rayfs.distributed.pool import EpisodePool
 from rayfs.distributed.session import Resources
@@ -161,9 +161,9 @@ class PoisonedWorker(EpisodeWorker):
 def test_an_image_that_raises_costs_its_episodes_only_and_they_are_tried_again(
     job, quiet, tmp_path, monkeypatch, capsys
 ) -> None:
-    episodes = decode_manifest((quiet / EPISODE_FILE).read_bytes(), EPISODE_FILE).episodes
-    poison = int(episodes[3].query_rows[0, 0])
-    poisoned = {each.index for each in episodes if poison in each.query_rows or poison in each.support_rows}
+    episodes = decode_episode_file((quiet / EPISODE_FILE).read_bytes(), EPISODE_FILE).episodes
+    poison = int(episodes[3].query_ids[0, 0])
+    poisoned = {each.index for each in episodes if poison in each.query_ids or poison in each.support_ids}
     monkeypatch.setattr(sys.modules[__name__], "POISON", poison)
     out = tmp_path / "run"
     with monkeypatch.context() as patch:

@@ -220,7 +220,7 @@ def test_a_folder_of_other_files_is_not_overwritten(error, folder, checkpoint) -
         (["--episode-timeout", "0"], "--episode-timeout is 0.0; expected seconds above 0"),
         (["--benchmark", "omniglot-one-shot", "--episodes", "21"], "--episodes is 21 but"),
         (["--benchmark", "omniglot-one-shot", "--n-way", "5"], "--n-way 20"),
-        (["--manifest", "/etc/hostname"], "cannot read the manifest"),
+        (["--manifest", "/etc/hostname"], "cannot read the episode file"),
     ],
 )
 def test_a_wrong_flag_says_what_was_given_and_what_is_expected(error, tmp_path, flags, expected) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rayfs.datasets.episode_file import EpisodeManifest
+from rayfs.datasets.episode_file import EpisodeFile
 from rayfs.datasets.episodes import Episode, Protocol
 from rayfs.reports.episodes.class_accuracy import ClassCounts, confused_pairs, count_classes, largest_mistake
 from rayfs.runs.rows import Row
@@ -13,11 +13,11 @@ PROTOCOL = Protocol(n_way=2, n_shot=1, n_query=3, split="test")
 
 def episode(index: int, class_ids: list[int]) -> Episode:
     rows = 10 * np.array(class_ids)[:, None] + index
-    return Episode(index=index, class_ids=np.array(class_ids), support_rows=rows, query_rows=rows + np.arange(1, 4))
+    return Episode(index=index, class_ids=np.array(class_ids), support_ids=rows, query_ids=rows + np.arange(1, 4))
 
 
 EPISODES = [episode(0, [4, 1]), episode(1, [1, 2]), episode(2, [4, 1])]
-MANIFEST = EpisodeManifest(fingerprint="f", protocol=PROTOCOL, class_names=("a", "b", "c", "d", "e"), episodes=EPISODES)
+MANIFEST = EpisodeFile(fingerprint="f", protocol=PROTOCOL, class_names=("a", "b", "c", "d", "e"), episodes=EPISODES)
 
 
 def row(of: Episode, predictions: list[int], method: str = "lr", labels: tuple[int, ...] = (0, 0, 0, 1, 1, 1)) -> Row:
@@ -62,10 +62,10 @@ def test_mistakes_are_listed_by_share_and_what_never_happened_is_not(counts: Cla
 
 
 def test_an_episode_that_was_solved_twice_counts_once() -> None:
-    twice = EpisodeManifest(
+    twice = EpisodeFile(
         fingerprint="f", protocol=PROTOCOL, class_names=(), episodes=[EPISODES[0], Episode(
-            index=9, class_ids=EPISODES[0].class_ids, support_rows=EPISODES[0].support_rows,
-            query_rows=EPISODES[0].query_rows)],
+            index=9, class_ids=EPISODES[0].class_ids, support_ids=EPISODES[0].support_ids,
+            query_ids=EPISODES[0].query_ids)],
     )  # fmt: skip
     rows = [row(twice.episodes[0], [0, 0, 0, 1, 1, 1]), row(twice.episodes[1], [1, 1, 1, 0, 0, 0])]
     counts = count_classes(rows, twice)["lr"]

@@ -15,7 +15,7 @@ from hypothesis import given
 from pyarrow import parquet
 from report_run import PROTOCOL, answers, characters, draw, write_run
 
-from rayfs.datasets.episode_file import encode_manifest
+from rayfs.datasets.episode_file import encode_episode_file
 from rayfs.datasets.image_table import ImageTable
 from rayfs.errors import InputError
 from rayfs.reports.episodes.build import build_report
@@ -301,7 +301,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> ImageTable:
 
 
 def episodes_of(protocol: Any, fingerprint: str, episodes: Any) -> bytes:
-    return encode_manifest(episodes, protocol, fingerprint, [])
+    return encode_episode_file(episodes, protocol, fingerprint, [])
 
 
 def test_row_ids_of_another_run_are_no_reason_to_give_no_report(table: ImageTable, tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_row_ids_of_another_run_are_no_reason_to_give_no_report(table: ImageTabl
         assert message in str(build_report(run, tmp_path)["report.html"])
     for content in (b"", b"PAR1", b"\0" * 99):
         (tmp_path / "run" / "episodes.parquet").write_bytes(content)
-        assert "cannot read the manifest" in str(build_report(run, tmp_path)["report.html"])
+        assert "cannot read the episode file" in str(build_report(run, tmp_path)["report.html"])
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b"[" * 100_000, b'{"baseline": {"a": 1}}', b"\xff"])

@@ -195,7 +195,7 @@ def test_a_run_without_row_ids_says_so_and_has_the_rest(novel: ImageTable, cache
     bare = page(run, cache)
     assert "the run has no episodes.parquet" in bare and "Seconds per episode" in bare
     (tmp_path / "run" / "episodes.parquet").write_bytes(b"damaged")
-    assert "cannot read the manifest" in page(run, cache)
+    assert "cannot read the episode file" in page(run, cache)
 
 
 def test_episodes_that_the_manifest_does_not_hold_are_counted(novel: ImageTable, cache: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from report_run import PROTOCOL, answers, draw, failed
 
 from rayfs.backbones import Conv4, save_checkpoint
-from rayfs.datasets.episode_file import encode_manifest
+from rayfs.datasets.episode_file import encode_episode_file
 from rayfs.datasets.image_table import ImageTable, TableWriter
 from rayfs.randomness import torch_generator
 from rayfs.reports.episodes.build import build_report, write_report
@@ -48,7 +48,7 @@ def write_run(
     methods = {"logistic-regression": {"c": 1.0}, method: {text: text}}
     with RunDirectory(str(folder)).open(identity, session, methods) as run:
         names = table.class_names
-        run.write_file(EPISODE_FILE, encode_manifest(episodes, PROTOCOL, table.fingerprint, names))
+        run.write_file(EPISODE_FILE, encode_episode_file(episodes, PROTOCOL, table.fingerprint, names))
         run.append(rows)
         run.confirm("base_table", table.fingerprint)
         run.write_summary(summarise(run.rows(), "logistic-regression", ["logistic-regression", method]).to_json())

@@ -43,5 +43,5 @@ def test_drawn_episodes_are_disjoint_in_support_and_query() -> None:
     rows = [row for episode in kept for row in images[episode]]
     assert len(rows) == 8 * len(kept) == len(set(rows))
     first = episodes[0]
-    expected = {int(row) for array in (first.support_rows, first.query_rows) for row in array.ravel()}
+    expected = {int(row) for array in (first.support_ids, first.query_ids) for row in array.ravel()}
     assert set(images[first.hash]) == expected

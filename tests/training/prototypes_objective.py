@@ -89,7 +89,7 @@ class PrototypesLearner:
     def task_gradients(self, number: int) -> tuple[Tensor, dict[str, Tensor]]:
         base, n_way = self._given.base, self._settings.n_way
         episode = draw_episode(base.offsets, base.fingerprint, self._protocol, number)
-        rows = np.concatenate([episode.support_rows.ravel(), episode.query_rows.ravel()])
+        rows = np.concatenate([episode.support_ids.ravel(), episode.query_ids.ravel()])
         views = draw_views(len(rows), self._given.benchmark.augmentation, torch_generator(0, "episode views", number))
         features = self.networks(augmented(base.take(rows), self._given.benchmark, views))["features"]
         prototypes, queries = features[:n_way], features[n_way:]

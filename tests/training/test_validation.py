@@ -19,12 +19,12 @@ def test_accuracy_equals_a_loop_over_episodes_and_queries(validation):
     expected = []
     for index in range(4):
         episode = draw_episode(validation.offsets, validation.fingerprint, PROTOCOL, index)
-        support = [(features[row], way) for way in range(3) for row in episode.support_rows[way]]
+        support = [(features[row], way) for way in range(3) for row in episode.support_ids[way]]
         z = np.array([feature / np.sqrt((feature**2).sum()) for feature, _ in support])
         weights, intercepts = fit_logistic_regression(z, np.array([way for _, way in support]))
         right = 0
         for way in range(3):
-            for row in episode.query_rows[way]:
+            for row in episode.query_ids[way]:
                 z = features[row] / np.sqrt((features[row] ** 2).sum())
                 scores = [w @ z + b for w, b in zip(weights, intercepts, strict=True)]
                 right += scores.index(max(scores)) == way

@@ -103,8 +103,8 @@ def test_support_and_queries_are_the_features_of_the_episode(evaluation, solver,
     rows = {row.method: row for row in solver.solve(Block(episodes=[episode], classifiers=registry.names()))}
     plain, views = (bank.features for bank in banks)
     unit = [array / np.linalg.norm(array, axis=-1, keepdims=True) for array in (plain, views)]
-    means = unit[1][episode.support_rows].mean(axis=(1, 2))
-    nearest = [int(np.argmin(((means - unit[0][q]) ** 2).sum(axis=1))) for q in episode.query_rows.ravel()]
+    means = unit[1][episode.support_ids].mean(axis=(1, 2))
+    nearest = [int(np.argmin(((means - unit[0][q]) ** 2).sum(axis=1))) for q in episode.query_ids.ravel()]
     assert rows["prototype"].predictions == nearest
     assert rows["prototype"].labels == np.repeat(np.arange(5), 15).tolist()
     assert rows["prototype"].accuracy == np.mean(np.array(nearest) == np.repeat(np.arange(5), 15))
@@ -155,13 +155,13 @@ def accuracy_with_fresh_views(evaluation: EmbeddingEval, plain: BaseBank, episod
     backbone, labels = spec.load(CPU), torch.arange(5).repeat_interleave(5)
     accuracies = []
     for episode in episodes:
-        images = evaluation.novel.take(episode.support_rows.repeat(5))
+        images = evaluation.novel.take(episode.support_ids.repeat(5))
         drawn = draw_views(len(images), augmentation, torch_generator(0, "fresh", episode.index))
         prepare: Callable[[torch.Tensor], torch.Tensor] = lambda x, drawn=drawn: normalize(  # noqa: E731
             apply_views(x, augmentation, drawn), spec.mean, spec.std
         )
         support = prepare_features(embed(backbone, images, prepare, CPU, batch=len(images)), True)
-        query = prepare_features(plain.take_features(episode.query_rows.ravel()), True)
+        query = prepare_features(plain.take_features(episode.query_ids.ravel()), True)
         found = predict(evaluation.methods["logistic-regression"], support[None], labels, query[None])
         accuracies.append(float((found[0] == torch.arange(5).repeat_interleave(15)).float().mean()))
     return np.array(accuracies)

@@ -19,7 +19,7 @@ def course(n_episodes: int, block_ends: list[int]) -> Course:
     return Course(
         worker=anything, variants=anything, block_ends=block_ends, baseline=dict.fromkeys(range(n_episodes), 0.5),
         episodes=[
-            Episode(index=i, class_ids=array[:, 0], support_rows=array, query_rows=array) for i in range(n_episodes)
+            Episode(index=i, class_ids=array[:, 0], support_ids=array, query_ids=array) for i in range(n_episodes)
         ],
     )  # fmt: skip
 

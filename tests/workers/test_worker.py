@@ -19,7 +19,7 @@ def failing(gpu) -> tuple[EpisodeWorker, Episode]:
     worker = EpisodeWorker(spec)
     worker._world, worker._novel = SimpleNamespace(device=gpu), None
     rows = np.zeros((2, 1), dtype=np.int64)
-    return worker, Episode(index=0, class_ids=np.arange(2), support_rows=rows, query_rows=rows)
+    return worker, Episode(index=0, class_ids=np.arange(2), support_ids=rows, query_ids=rows)
 
 
 def test_episode_that_fails_is_a_row(failing) -> None:

@@ -11,7 +11,7 @@ from rayfs.backbones.registry import n_parameters
 from rayfs.datasets.episodes import Episode, Protocol, check_protocol
 from rayfs.datasets.image_table import ImageTable, load_table
 from rayfs.datasets.registry import Benchmark, open_benchmark, refuse_shared_classes
-from rayfs.engine.staged_backbone import BackboneSpec
+from rayfs.engine.staged_backbone import StagedBackbone
 from rayfs.engine.table_views import TableViews
 from rayfs.errors import InputError
 from rayfs.experiments.embeddings.flags import EmbeddingEvalConfig
@@ -28,7 +28,7 @@ class EmbeddingEval:
 
     benchmark: Benchmark
     novel: ImageTable
-    backbone: BackboneSpec
+    backbone: StagedBackbone
     views: TableViews | None
     methods: Mapping[str, ClassifierSettings]
     protocol: Protocol

@@ -44,7 +44,7 @@ RAY_BYTES = 2_500_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class RunEstimate:
     """What a run is predicted to take. The machine it was measured on stands for every worker's."""
 
     n_episodes: int
@@ -84,9 +84,9 @@ class Plan:
         return f"all of it fits {here}"
 
 
-def describe_plan(experiment: Experiment, config: EvalConfig, cache_dir: Path) -> str:
+def describe_estimate(experiment: Experiment, config: EvalConfig, cache_dir: Path) -> str:
     """Return episodes, workers, estimated memory and hours; times a few steps here, so it takes some seconds."""
-    plan = make_plan(experiment, config, cache_dir)
+    plan = estimate_run(experiment, config, cache_dir)
     size, hours = plan.size, plan.seconds / 3600
     episodes_s = plan.seconds - sum(plan.preparation_s.values())
     steps = ", ".join(f"{name} {duration(s)}" for name, s in [*plan.preparation_s.items(), ("episodes", episodes_s)])
@@ -103,7 +103,7 @@ def describe_plan(experiment: Experiment, config: EvalConfig, cache_dir: Path) -
     )
 
 
-def make_plan(experiment: Experiment, config: EvalConfig, cache_dir: Path) -> Plan:
+def estimate_run(experiment: Experiment, config: EvalConfig, cache_dir: Path) -> RunEstimate:
     """Time one episode of each method, with few of its steps, and parts of what has to be made before."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     here = Resources(nodes=((float(cpus), float(torch.cuda.device_count())),))
@@ -119,7 +119,7 @@ def make_plan(experiment: Experiment, config: EvalConfig, cache_dir: Path) -> Pl
     features = n_features(experiment.backbone.load(torch.device("cpu")))
     activations = sum(kept_bytes(experiment.backbone, kept) for kept in kept_activations(experiment.methods))
     episode_s, peak = _measure(experiment, size, features, cache_dir)
-    return Plan(
+    return RunEstimate(
         n_episodes=len(experiment.episodes), size=size, episode_s=episode_s,
         preparation_s=preparation_seconds(experiment, cache_dir, int(places), gpu),
         bank_bytes=experiment.n_base * (experiment.novel.images[0].nbytes + 4 * features + activations),

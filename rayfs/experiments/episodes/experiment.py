@@ -14,12 +14,12 @@ from rayfs.backbones.registry import blocks, create_backbone, n_parameters
 from rayfs.backbones.regularisation import has_dropout
 from rayfs.backbones.split import split
 from rayfs.backbones.state import state_hash
-from rayfs.datasets.episode_file import read_manifest, write_manifest
+from rayfs.datasets.episode_file import read_episode_file, write_episode_file
 from rayfs.datasets.episodes import Episode, Protocol, check_protocol, draw_episode
 from rayfs.datasets.image_table import ImageTable, load_table
 from rayfs.datasets.registry import Benchmark
 from rayfs.datasets.sources import Source
-from rayfs.engine.staged_backbone import BackboneSpec
+from rayfs.engine.staged_backbone import StagedBackbone
 from rayfs.errors import InputError
 from rayfs.methods.definition import MethodSettings
 from rayfs.methods.finetuning.base_rows import n_chosen
@@ -40,7 +40,7 @@ class Experiment:
     protocol: Protocol
     episodes: list[Episode]
     methods: Mapping[str, MethodSettings]
-    backbone: BackboneSpec
+    backbone: StagedBackbone
     checkpoint_report: str
     n_parameters: int
 
@@ -137,7 +137,7 @@ def address_episodes(
         )
     written = official or (manifest if manifest is not None and manifest.exists() else None)
     if written is not None:
-        episodes = read_manifest(written, protocol, novel.fingerprint, len(novel))
+        episodes = read_episode_file(written, protocol, novel.fingerprint, len(novel))
         if n_episodes > len(episodes):
             raise InputError(
                 f"--episodes is {n_episodes} but {written.name} holds {len(episodes)}; lower it to {len(episodes)}"
@@ -147,7 +147,7 @@ def address_episodes(
         episodes = [draw_episode(novel.offsets, novel.fingerprint, protocol, i) for i in range(n_episodes)]
     if manifest is not None and not manifest.exists():
         try:
-            write_manifest(manifest, episodes, protocol, novel.fingerprint, novel.class_names)
+            write_episode_file(manifest, episodes, protocol, novel.fingerprint, novel.class_names)
         except OSError as error:
             raise InputError(f"--manifest {manifest}: cannot write it ({error.strerror})") from None
     return episodes
@@ -155,7 +155,7 @@ def address_episodes(
 
 def stage_backbone(
     benchmark: Benchmark, name: str, checkpoint: Path | None, cache_dir: Path
-) -> tuple[BackboneSpec, str, nn.Module]:
+) -> tuple[StagedBackbone, str, nn.Module]:
     """Load the checkpoint and put its tensors where every worker finds them.
 
     Returns:
@@ -172,7 +172,7 @@ def stage_backbone(
     if not staged.exists():
         staged.parent.mkdir(parents=True, exist_ok=True)
         save_checkpoint(staged, module, {"source": str(path)})
-    spec = BackboneSpec(
+    spec = StagedBackbone(
         name=name, channels=benchmark.channels, image_size=benchmark.image_size, checkpoint=str(staged),
         state_hash=found, mean=benchmark.mean, std=benchmark.std,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from rayfs.datasets.image_table import cache_folder, load_table
 from rayfs.datasets.registry import open_benchmark, refuse_shared_classes
 from rayfs.distributed.session import refuse_lost_outputs
 from rayfs.errors import InputError
-from rayfs.experiments.episodes.estimate import describe_plan
+from rayfs.experiments.episodes.estimate import describe_estimate
 from rayfs.experiments.episodes.experiment import Experiment, prepare_experiment, session_information
 from rayfs.experiments.episodes.flags import EvalConfig
 from rayfs.experiments.episodes.run import Execution, evaluate, wanted_rows
@@ -42,7 +42,7 @@ def run_label_halluc_eval(config: EvalConfig, command: list[str]) -> int:
     experiment = build_experiment(config, cache_dir)
     print(describe(experiment))
     if config.plan:
-        print(describe_plan(experiment, config, cache_dir))
+        print(describe_estimate(experiment, config, cache_dir))
         return EXIT_OK
     if config.check:
         if config.out is not None:

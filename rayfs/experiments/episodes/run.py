@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rayfs.datasets.episode_file import decode_manifest, encode_manifest
+from rayfs.datasets.episode_file import decode_episode_file, encode_episode_file
 from rayfs.datasets.episodes import Episode, Protocol
 from rayfs.datasets.image_table import ImageTable
 from rayfs.distributed.activations import Kept, ensure_activations
@@ -136,8 +136,8 @@ def keep_episodes(run: RunDirectory, episodes: list[Episode], protocol: Protocol
         InputError: the run has a file of that name that cannot be read, or it cannot be written.
     """
     stored = run.read_file(EPISODE_FILE)
-    if stored is None or len(decode_manifest(stored, EPISODE_FILE).episodes) < len(episodes):
-        run.write_file(EPISODE_FILE, encode_manifest(episodes, protocol, table.fingerprint, table.class_names))
+    if stored is None or len(decode_episode_file(stored, EPISODE_FILE).episodes) < len(episodes):
+        run.write_file(EPISODE_FILE, encode_episode_file(episodes, protocol, table.fingerprint, table.class_names))
 
 
 def missing_items(experiment: Experiment, completed: set[tuple[int, str]]) -> list[WorkItem]:

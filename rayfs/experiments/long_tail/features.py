@@ -17,7 +17,7 @@ from rayfs.distributed.session import ray_session
 from rayfs.distributed.table_features import ensure_table_features, features_path
 from rayfs.engine.bank import open_bank
 from rayfs.engine.disk import refuse_full_disk
-from rayfs.engine.staged_backbone import BackboneSpec
+from rayfs.engine.staged_backbone import StagedBackbone
 from rayfs.engine.table_views import TableViews
 from rayfs.errors import InputError
 from rayfs.experiments.embeddings.experiment import choose_device
@@ -52,7 +52,7 @@ class LongTailModel:
     """One checkpoint: a backbone and its cosine head."""
 
     name: str
-    spec: BackboneSpec
+    spec: StagedBackbone
     weights_CD: Tensor
     """0 for classes that it was not trained on."""
     seen_C: Tensor

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rayfs.datasets.episode_file import write_manifest
+from rayfs.datasets.episode_file import write_episode_file
 from rayfs.datasets.episodes import Episode, Protocol
 from rayfs.datasets.image_table import ImageTable, load_table
 from rayfs.datasets.images import decode
@@ -79,7 +79,7 @@ def run_as_episode(index: int, pairs: list[Pair], table: ImageTable) -> Episode:
             [next(row for row in rows if np.array_equal(table.images[row], image)) for image in images]
         )
     rows = np.array(rows_of_roles)
-    return Episode(index=index, class_ids=np.array(class_ids), support_rows=rows[:, :1], query_rows=rows[:, 1:])
+    return Episode(index=index, class_ids=np.array(class_ids), support_ids=rows[:, :1], query_ids=rows[:, 1:])
 
 
 def embed_omniglot(config: EmbedConfig) -> int:
@@ -104,6 +104,6 @@ def embed_omniglot(config: EmbedConfig) -> int:
         )
         protocol = Protocol(n_way=N_WAY, n_shot=1, n_query=1, split="test", seed=0)
         episodes = [run_as_episode(index, pairs, table) for index, pairs in enumerate(runs)]
-        write_manifest(config.target / "one_shot_episodes.parquet", episodes, protocol, table.fingerprint)
+        write_episode_file(config.target / "one_shot_episodes.parquet", episodes, protocol, table.fingerprint)
     print(f"one-shot runs: {len(rows)} images, {len(runs)} episodes, {len(runs) * N_WAY} trials")
     return EXIT_OK

@@ -32,7 +32,7 @@ from rayfs.experiments.tuning.final import score_winner
 from rayfs.experiments.tuning.flags import TuneConfig
 from rayfs.experiments.tuning.long_tail import tune_long_tail
 from rayfs.experiments.tuning.long_tail_flags import COMPOSITIONAL
-from rayfs.experiments.tuning.proposals import Plan, make_plan, searcher
+from rayfs.experiments.tuning.proposals import ListedTrials, list_trials, searcher
 from rayfs.flags.command_line import EXIT_FAILED, EXIT_OK
 from rayfs.flags.parsing import flag_values
 from rayfs.methods.definition import MethodSettings
@@ -75,7 +75,7 @@ def tune_on_episodes(config: TuneConfig, command: list[str]) -> int:
     experiment = build_experiment(
         config.evaluation(methods=methods, split="validation", episodes=config.episodes), cache_dir
     )
-    plan = make_plan(config)
+    plan = list_trials(config)
     counts = np.array(list(experiment.base.class_counts().values()))
     check_base_batch(plan.proposed, counts)
     print(describe(experiment), plan.described(), sep="\n", flush=True)
@@ -105,7 +105,7 @@ class Search:
     """One search in an open run directory; the driver's side."""
 
     def __init__(
-        self, config: TuneConfig, experiment: Experiment, run: RunDirectory, plan: Plan, cache_dir: Path
+        self, config: TuneConfig, experiment: Experiment, run: RunDirectory, plan: ListedTrials, cache_dir: Path
     ) -> None:
         self._config, self._experiment, self._run, self._plan, self._cache_dir = (
             config, experiment, run, plan, cache_dir

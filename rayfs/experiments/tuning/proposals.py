@@ -14,7 +14,7 @@ from rayfs.statistics.trials import Trial
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ListedTrials:
     """What a command proposes."""
 
     config: TuneConfig
@@ -50,7 +50,7 @@ def described_space(space: Space) -> str:
     return f"{space.low:g} to {space.high:g}{' (log)' if space.log else ''}"
 
 
-def make_plan(config: TuneConfig) -> Plan:
+def list_trials(config: TuneConfig) -> ListedTrials:
     """Return the trials that can be listed before the search.
 
     Raises:
@@ -69,11 +69,11 @@ def make_plan(config: TuneConfig) -> Plan:
             )
     else:
         settings = [random_settings(config.spaces, config.protocol.seed, trial) for trial in range(config.n_trials)]
-    return Plan(config=config, proposed=dict(config.variants.of(each) for each in [{}, *settings]))
+    return ListedTrials(config=config, proposed=dict(config.variants.of(each) for each in [{}, *settings]))
 
 
 def searcher(
-    config: TuneConfig, plan: Plan, trials: Sequence[Trial], n_former: int
+    config: TuneConfig, plan: ListedTrials, trials: Sequence[Trial], n_former: int
 ) -> Callable[[list[dict[str, Any]]], Any]:
     """Return what makes the searcher out of the listed settings; call it inside `ray_session`.
 

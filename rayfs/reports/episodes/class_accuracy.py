@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rayfs.datasets.episode_file import EpisodeManifest
+from rayfs.datasets.episode_file import EpisodeFile
 from rayfs.runs.rows import Row
 
 
@@ -48,7 +48,7 @@ def largest_mistake(counts: ClassCounts) -> float:
     return float(np.where(np.eye(len(counts.names), dtype=bool), 0, counts.rates).max())
 
 
-def count_classes(rows: Iterable[Row], manifest: EpisodeManifest) -> dict[str, ClassCounts]:
+def count_classes(rows: Iterable[Row], manifest: EpisodeFile) -> dict[str, ClassCounts]:
     """Return the counts of every method that has a finished episode of the manifest, in the order of the rows.
 
     A class can only be mistaken for one that is drawn into the same episode: rates of pairs are shares of all query

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rayfs.datasets.episode_file import EpisodeManifest
+from rayfs.datasets.episode_file import EpisodeFile
 from rayfs.datasets.episodes import Episode
 from rayfs.errors import InputError
 from rayfs.reports.document import Block, Gallery, Note, Picture, Strip
@@ -55,7 +55,7 @@ def open_pictures(manifest: Mapping[str, Any], cache_dir: Path, *, wants_base: b
     return Pictures(novel=tables.get("novel"), base=tables.get("base"), missing=missing)
 
 
-def episode_pictures(chosen: ChosenEpisode, pictures: Pictures, manifest: EpisodeManifest) -> list[Block]:
+def episode_pictures(chosen: ChosenEpisode, pictures: Pictures, manifest: EpisodeFile) -> list[Block]:
     """Return the images of one episode, class by class; none where its images or row ids are not at hand."""
     episode = next((e for e in manifest.episodes if e.hash == chosen.row.episode_hash), None)
     if episode is None or pictures.novel is None or not _holds(pictures.novel, episode):
@@ -69,7 +69,7 @@ def episode_pictures(chosen: ChosenEpisode, pictures: Pictures, manifest: Episod
 
 
 def _holds(table: "ImageTable", episode: Episode) -> bool:
-    rows = max(episode.support_rows.max(), episode.query_rows.max())
+    rows = max(episode.support_ids.max(), episode.query_ids.max())
     return bool(rows < len(table) and episode.class_ids.max() < len(table.class_names))
 
 
@@ -77,9 +77,9 @@ def _of_class(
     label: int, names: Sequence[str], episode: Episode, chosen: ChosenEpisode, pictures: Pictures
 ) -> Gallery:  # fmt: skip
     assert pictures.novel is not None
-    support = episode.support_rows[label][:MAX_SUPPORT]
+    support = episode.support_ids[label][:MAX_SUPPORT]
     shown = [Picture(description=f"support image of {names[label]}")] * len(support)
-    caption = _counted("support", len(support), episode.support_rows.shape[1])
+    caption = _counted("support", len(support), episode.support_ids.shape[1])
     strips = [strip(pictures.novel.images[support], shown, caption=caption)]
     strips += _queries(label, names, episode, chosen, pictures.novel)
     if pictures.base is not None and chosen.row.top_base_rows:
@@ -91,7 +91,7 @@ def _queries(
     label: int, names: Sequence[str], episode: Episode, chosen: ChosenEpisode, table: "ImageTable"
 ) -> list[Strip]:
     places = [i for i, true in enumerate(chosen.row.labels) if true == label]
-    rows = episode.query_rows[label]
+    rows = episode.query_ids[label]
     n = min(len(rows), len(places), MAX_QUERIES)
     if n == 0:
         return []

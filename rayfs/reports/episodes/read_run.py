@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rayfs.datasets.episode_file import EpisodeManifest, decode_manifest
+from rayfs.datasets.episode_file import EpisodeFile, decode_episode_file
 from rayfs.errors import InputError
 from rayfs.json_text import parse_json
 from rayfs.methods.registry import BASELINE, canonical
@@ -26,7 +26,7 @@ class ReadRun:
     main: str | None
     """The one whose classes and episodes are shown (`looked_at`)."""
     colours: dict[str, str]
-    episodes: EpisodeManifest | None
+    episodes: EpisodeFile | None
     problem: str
     """Why `episodes` is None; else empty."""
 
@@ -46,7 +46,7 @@ def read_run(run: RunDirectory) -> ReadRun:
     episodes, problem = None, f"the run has no {EPISODE_FILE} (an earlier version wrote it); its command adds it"
     if (stored := run.read_file(EPISODE_FILE)) is not None:
         try:
-            episodes, problem = decode_manifest(stored, EPISODE_FILE), ""
+            episodes, problem = decode_episode_file(stored, EPISODE_FILE), ""
             _refuse_other_episodes(episodes, manifest["identity"])
         except InputError as error:
             episodes, problem = None, str(error)
@@ -56,7 +56,7 @@ def read_run(run: RunDirectory) -> ReadRun:
     )  # fmt: skip
 
 
-def _refuse_other_episodes(episodes: EpisodeManifest, identity: Mapping[str, Any]) -> None:
+def _refuse_other_episodes(episodes: EpisodeFile, identity: Mapping[str, Any]) -> None:
     """Refuse row ids that are not of this run's images, or of episodes of another size."""
     wanted = {"images": identity.get("novel_table"), **identity.get("protocol", {})}
     found = {"images": episodes.fingerprint, **asdict(episodes.protocol)}

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rayfs.datasets.episode_file import decode_manifest, encode_manifest, read_manifest, write_manifest
+from rayfs.datasets.episode_file import decode_episode_file, encode_episode_file, read_episode_file, write_episode_file
 from rayfs.datasets.episodes import Episode, Protocol, draw_episode
 from rayfs.errors import InputError
 
@@ -21,12 +21,12 @@ EPISODES = [draw_episode(OFFSETS, "table", PROTOCOL, index) for index in range(7
 
 @pytest.fixture
 def path(tmp_path) -> Path:
-    write_manifest(tmp_path / "new" / "manifest.parquet", EPISODES, PROTOCOL, "table")
+    write_episode_file(tmp_path / "new" / "manifest.parquet", EPISODES, PROTOCOL, "table")
     return tmp_path / "new" / "manifest.parquet"
 
 
 def read(path: Path, protocol: Protocol = PROTOCOL, fingerprint: str = "table", n_rows: int = N_ROWS) -> list[Episode]:
-    return read_manifest(path, protocol, fingerprint, n_rows)
+    return read_episode_file(path, protocol, fingerprint, n_rows)
 
 
 def rewrite(path: Path, change: Callable[[list[dict]], None]) -> None:
@@ -42,7 +42,7 @@ def test_what_was_written_comes_back(path):
     assert [episode.index for episode in episodes] == list(range(7))
     for episode, expected in zip(episodes, EPISODES, strict=True):
         assert episode.hash == expected.hash
-        for name in ("class_ids", "support_rows", "query_rows"):
+        for name in ("class_ids", "support_ids", "query_ids"):
             array = getattr(episode, name)
             assert np.array_equal(array, getattr(expected, name))
             assert array.dtype == np.int64
@@ -58,7 +58,7 @@ def test_a_failed_write_leaves_the_old_manifest(path, monkeypatch):
 
     monkeypatch.setattr(pq, "write_table", fail)
     with pytest.raises(OSError, match="No space left"):
-        write_manifest(path, EPISODES[:2], PROTOCOL, "table")
+        write_episode_file(path, EPISODES[:2], PROTOCOL, "table")
     monkeypatch.undo()
     assert len(read(path)) == 7
     assert [other.name for other in path.parent.iterdir()] == ["manifest.parquet"]
@@ -67,13 +67,13 @@ def test_a_failed_write_leaves_the_old_manifest(path, monkeypatch):
 def test_manifest_is_plain_parquet_that_others_can_read(path):
     table = pq.read_table(path)
     assert table.column_names == ["episode", "class_ids", "support_rows", "query_rows", "hash"]
-    assert table["support_rows"][0].as_py() == EPISODES[0].support_rows.ravel().tolist()
+    assert table["support_rows"][0].as_py() == EPISODES[0].support_ids.ravel().tolist()
     assert json.loads(table.schema.metadata[b"protocol"])["n_way"] == 5
 
 
 def test_episodes_may_have_any_distinct_numbers_in_any_order(tmp_path):
     chosen = [draw_episode(OFFSETS, "table", PROTOCOL, index) for index in (9, 2, 2**40)]
-    write_manifest(tmp_path / "a.parquet", chosen, PROTOCOL, "table")
+    write_episode_file(tmp_path / "a.parquet", chosen, PROTOCOL, "table")
     assert [episode.index for episode in read(tmp_path / "a.parquet")] == [9, 2, 2**40]
 
 
@@ -140,7 +140,7 @@ def test_a_damaged_row_is_refused_by_its_number(path, damage):
 
 
 def test_rows_outside_the_table_are_refused(path):
-    with pytest.raises(InputError, match=r"^.*: episode 0 names row \d+, expected 0 to 49; write it again from"):
+    with pytest.raises(InputError, match=r"^.*: episode 0 names image \d+, expected 0 to 49; write it again from"):
         read(path, n_rows=50)
 
 
@@ -153,7 +153,7 @@ def test_episode_numbers_that_are_missing_or_repeated_are_refused(path, number):
 
 
 def test_a_manifest_without_episodes_is_refused(tmp_path):
-    write_manifest(tmp_path / "a.parquet", [], PROTOCOL, "table")
+    write_episode_file(tmp_path / "a.parquet", [], PROTOCOL, "table")
     with pytest.raises(InputError, match="holds 0 episodes"):
         read(tmp_path / "a.parquet")
 
@@ -162,7 +162,7 @@ def test_a_manifest_without_episodes_is_refused(tmp_path):
 def test_a_file_that_is_no_parquet_is_refused(tmp_path, content):
     (tmp_path / "a.parquet").write_bytes(content)
     with pytest.raises(
-        InputError, match=rf"^{tmp_path}/a.parquet: cannot read the manifest \(.+\); expected a Parquet"
+        InputError, match=rf"^{tmp_path}/a.parquet: cannot read the episode file \(.+\); expected a Parquet"
     ):
         read(tmp_path / "a.parquet")
 
@@ -174,13 +174,13 @@ def test_a_missing_file_is_refused(tmp_path):
 
 def test_a_truncated_manifest_is_refused(path):
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(InputError, match="cannot read the manifest"):
+    with pytest.raises(InputError, match="cannot read the episode file"):
         read(path)
 
 
 def test_parquet_of_something_else_is_refused_with_its_columns(tmp_path):
     pq.write_table(pa.table({"img": [1], "label": [2]}), tmp_path / "a.parquet")
-    expected = "is not an episode manifest: it has columns img, label, expected episode, class_ids, support_rows"
+    expected = "is not an episode file: it has columns img, label, expected episode, class_ids, support_rows"
     with pytest.raises(InputError, match=expected):
         read(tmp_path / "a.parquet")
 
@@ -190,18 +190,18 @@ def test_parquet_of_something_else_is_refused_with_its_columns(tmp_path):
 )
 def test_missing_or_unreadable_metadata_are_refused(path, metadata):
     pq.write_table(pq.read_table(path).replace_schema_metadata(metadata), path)
-    with pytest.raises(InputError, match="is not an episode manifest"):
+    with pytest.raises(InputError, match="is not an episode file"):
         read(path)
 
 
 def test_a_manifest_is_read_without_its_table():
     names = tuple(f"class {c}" for c in range(10))
-    found = decode_manifest(encode_manifest(EPISODES, PROTOCOL, "table", names), "episodes.parquet")
+    found = decode_episode_file(encode_episode_file(EPISODES, PROTOCOL, "table", names), "episodes.parquet")
     assert (found.fingerprint, found.protocol, found.class_names) == ("table", PROTOCOL, names)
     assert [episode.hash for episode in found.episodes] == [episode.hash for episode in EPISODES]
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"no parquet at all"])
 def test_bytes_that_are_no_manifest_are_refused_by_name(data):
-    with pytest.raises(InputError, match=r"episodes\.parquet: cannot read the manifest"):
-        decode_manifest(data, "episodes.parquet")
+    with pytest.raises(InputError, match=r"episodes\.parquet: cannot read the episode file"):
+        decode_episode_file(data, "episodes.parquet")
