@@ -47,7 +47,7 @@ def test_wrong_input_is_refused_before_ray_starts(tmp_path, monkeypatch, changes
     def started() -> str:
         raise AssertionError("Ray was started")
 
-    monkeypatch.setattr("rayfs.experiments.training.job.connect", started)
+    monkeypatch.setattr("rayfs.experiments.training.job.ray_session", started)
     with pytest.raises(InputError, match=message):
         pretrain(tmp_path / "a.safetensors", **changes)
     assert list(tmp_path.iterdir()) == []

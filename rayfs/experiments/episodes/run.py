@@ -20,7 +20,6 @@ from rayfs.distributed.session import RaySession, Resources, cluster_resources, 
 from rayfs.engine.bank import BaseBank
 from rayfs.errors import InputError
 from rayfs.experiments.episodes.experiment import Experiment
-from rayfs.interrupts import sigterm_as_interrupt as sigterm_as_interrupt  # distributed/training_workers.py: from here
 from rayfs.methods.definition import MethodSettings
 from rayfs.methods.registry import needs_of
 from rayfs.redaction import without_secrets

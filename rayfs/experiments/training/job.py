@@ -4,17 +4,18 @@ The loop is `training/run.py`, Ray's part `distributed/training_workers.py`.
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from rayfs.distributed.session import Resources, cluster_resources, connect, refuse_lost_outputs
+from rayfs.distributed.session import Resources, ray_session, refuse_lost_outputs
 from rayfs.distributed.training_workers import clear_litter, even_share, only_writer, train_on_ray
 from rayfs.engine.process import configure_process
 from rayfs.errors import InputError
-from rayfs.experiments.episodes.run import sigterm_as_interrupt
+from rayfs.interrupts import sigterm_as_interrupt
 from rayfs.redaction import without_secrets
 from rayfs.reports.learning_curve import write_learning_curve
 from rayfs.training.config import PretrainConfig
@@ -58,20 +59,17 @@ def run_pretraining(
     if workers < 0 or threads < 0:
         raise InputError(f"--workers is {workers} and --threads {threads}; expected 0 or more")
     refuse_lost_outputs({"--out": out})
-    with sigterm_as_interrupt():
+    with sigterm_as_interrupt(), ExitStack() as stack:
         configure_process(threads or torch.get_num_threads())
         plan = plan_training(
             benchmark=benchmark, data=data, image_size=image_size, backbone=backbone, config=config,
             n_workers=max(1, workers), out=out, command=command, base_classes=base_classes,
             validation_classes=validation_classes,
         )  # fmt: skip
-        if workers:
-            connect()
-        resources = cluster_resources() if workers else None
-        with sigterm_as_interrupt():  # again: Ray's start installs a handler of its own
-            with only_writer(plan.out):
-                clear_litter(plan.out)
-            _train_or_resume(plan.on(pick_device(device, workers, resources)), threads, resources)
+        resources = stack.enter_context(ray_session()).resources if workers else None
+        with only_writer(plan.out):
+            clear_litter(plan.out)
+        _train_or_resume(plan.on(pick_device(device, workers, resources)), threads, resources)
 
 
 def _train_or_resume(plan: TrainingPlan, threads: int, resources: Resources | None) -> None:
