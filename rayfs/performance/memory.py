@@ -41,7 +41,7 @@ from rayfs.experiments.episodes.run import worker_spec
 from rayfs.methods.finetuning.base_rows import RowSampler
 from rayfs.methods.label_halluc import LabelHallucSettings
 from rayfs.methods.variants import resolve
-from rayfs.performance.benchmark import random_checkpoint
+from rayfs.performance.bench import random_checkpoint
 from rayfs.performance.benchmark_flags import BenchmarkConfig
 from rayfs.performance.timings import write_rows
 from rayfs.randomness import torch_generator

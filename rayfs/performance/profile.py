@@ -10,7 +10,7 @@ from rayfs.engine.machine import Speeds
 from rayfs.engine.operations import Operation
 from rayfs.engine.stages import STEP_STAGES
 from rayfs.errors import InputError
-from rayfs.performance.benchmark import Bench, flops_of
+from rayfs.performance.bench import Bench, flops_of
 from rayfs.performance.timing_report import operation_table
 from rayfs.performance.timings import write_rows
 

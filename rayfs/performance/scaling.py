@@ -12,7 +12,7 @@ from rayfs.engine.stages import STEP_STAGES
 from rayfs.methods.definition import MethodSettings
 from rayfs.methods.label_halluc import LabelHallucSettings
 from rayfs.methods.variants import resolve
-from rayfs.performance.benchmark import Bench, counts
+from rayfs.performance.bench import Bench, counts
 from rayfs.performance.benchmark_workers import Measured, measure_alone
 from rayfs.performance.timings import compose, spread, write_rows
 from rayfs.reports.text_table import aligned

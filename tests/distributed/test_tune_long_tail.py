@@ -12,8 +12,8 @@ from rayfs.errors import InputError
 from rayfs.experiments.long_tail.flags import LongTailEvalConfig
 from rayfs.experiments.tuning import long_tail
 from rayfs.experiments.tuning.flags import TuneConfig
-from rayfs.experiments.tuning.long_tail import paste_command
-from rayfs.experiments.tuning.long_tail_flags import evaluation_config, transfer_space
+from rayfs.experiments.tuning.long_tail import evaluation_config, paste_command
+from rayfs.experiments.tuning.long_tail_flags import transfer_space
 from rayfs.flags.groups import BackboneFlags
 from rayfs.flags.parsing import configured, parse
 from rayfs.hashing import stable_hash
@@ -54,7 +54,7 @@ def test_flags_become_a_space_and_an_evaluation() -> None:
     config = configured(
         TuneConfig, method="compositional", benchmark="cifar100-lt", space=("tau=2:8:log",), seed=3, out="x"
     )
-    assert transfer_space(config) == TransferSpace(tau=(2.0, 8.0))
+    assert transfer_space(config.space) == TransferSpace(tau=(2.0, 8.0))
     assert evaluation_config(config) == configured(LongTailEvalConfig, seed=3)
     other = replace(config, backbone=BackboneFlags(checkpoint=Path("a.pth")))
     assert evaluation_config(other) == configured(LongTailEvalConfig, seed=3, checkpoint=("a.pth",), backbone="conv4")

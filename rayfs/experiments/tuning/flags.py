@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 from rayfs.errors import InputError
 from rayfs.experiments.episodes.flags import EvalConfig
 from rayfs.experiments.episodes.method_flags import METHOD_CATALOGUE
-from rayfs.experiments.tuning.long_tail_flags import COMPOSITIONAL, refuse_unused
-from rayfs.flags.flag import Shown, group, settings_of
+from rayfs.experiments.tuning.long_tail_flags import COMPOSITIONAL, UNUSED, refuse_unused
+from rayfs.flags.flag import Shown, flags_of, group, settings_of
 from rayfs.flags.groups import BackboneFlags, DataFlags, ProtocolFlags, Split, refuse_waiting
+from rayfs.flags.parsing import flag_values
 from rayfs.flags.refusals import flag_of, refuse_below
 from rayfs.methods import registry
 from rayfs.methods.recipe import RecipeName, default_protocol
@@ -98,7 +99,9 @@ class TuneConfig:
         refuse_below(self, 0, "gpus_per_trial")
         refuse_waiting(self.wait_for_nodes)
         if self.method == COMPOSITIONAL:
-            refuse_unused(self)
+            defaults, values = {flag.name: flag.default for flag in flags_of(type(self))}, flag_values(self)
+            given = [name for name in UNUSED if values[name] != defaults[name]]
+            refuse_unused([*given, *self.settings], self.space)
             return
         both = sorted(self.held.keys() & self.spaces.keys())
         if both:

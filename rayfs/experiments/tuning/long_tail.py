@@ -24,8 +24,9 @@ from rayfs.experiments.long_tail.features import LongTailModel, features_of, ope
 from rayfs.experiments.long_tail.flags import LongTailEvalConfig
 from rayfs.experiments.long_tail.job import centres_of, evaluate, opened, report
 from rayfs.experiments.tuning.flags import TuneConfig
-from rayfs.experiments.tuning.long_tail_flags import evaluation_config, transfer_space
+from rayfs.experiments.tuning.long_tail_flags import transfer_space
 from rayfs.flags.command_line import EXIT_OK
+from rayfs.flags.groups import BackboneFlags, DeviceFlags
 from rayfs.flags.parsing import flag_values
 from rayfs.interrupts import sigterm_as_interrupt
 from rayfs.long_tail.centres import ClassCentres
@@ -67,7 +68,7 @@ def tune_long_tail(config: TuneConfig, command: list[str]) -> int:
         tables={split: table.fingerprint for split, table in images.tables.items()},
         network=CosineNetwork(state_hash=model.spec.state_hash, head_hash=model.head_hash), seed=config.protocol.seed,
     )  # fmt: skip
-    space = transfer_space(config)
+    space = transfer_space(config.space)
     n_blocks = -(-config.n_trials // space.block)
     with RunDirectory(config.out, BLOCKS).open(identity, session_information(command)) as run, sigterm_as_interrupt():
         store = BlockStore(run, identity.to_json())
@@ -176,3 +177,17 @@ def _final(
         store.mark_final(setting, session_information(command))
         print("\nfinal: test images, once")
         report(chosen, whole, [model], [evaluate(chosen, whole, model, centres, tuned)], final, command)
+
+
+def evaluation_config(config: TuneConfig, **changes: Any) -> LongTailEvalConfig:
+    """Return what `jobs/long_tail_eval.py` would be told.
+
+    The backbone that --backbone names by default is that of few-shot episodes; without a checkpoint it is the one of
+    the long tail that the package has an embedding of.
+    """
+    backbone = config.backbone
+    own = {} if backbone == BackboneFlags() else {"backbone": backbone.name}
+    return LongTailEvalConfig(
+        data=config.data, checkpoint=(str(backbone.checkpoint),) if backbone.checkpoint else (),
+        seed=config.protocol.seed, compute=DeviceFlags(threads=config.cpus_per_trial), **{**own, **changes},
+    )  # fmt: skip
