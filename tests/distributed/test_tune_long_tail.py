@@ -165,7 +165,9 @@ def test_the_final_lies_below_the_search_with_the_credentials_and_options_of_its
     tuned = TunedEnsemble(
         best=scored(3.0), scored=[scored(3.0)], reference=scored(2.0), objective="all", n_images=9, seconds=1.0
     )
-    config = TuneConfig(method="compositional", benchmark="cifar100-lt", out="s3://key:secret@bucket/x?region=eu")
+    config = configured(
+        TuneConfig, method="compositional", benchmark="cifar100-lt", out="s3://key:secret@bucket/x?region=eu"
+    )
     with opened(str(tmp_path)) as run:
         store = BlockStore(run, IDENTITY)
         kept = []

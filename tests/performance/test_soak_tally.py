@@ -20,7 +20,7 @@ from rayfs.runs.parts import encode_part
 from rayfs.runs.rows import Row
 
 MakeRow = Callable[..., Row]
-METHODS = ("lr", "label-halluc")
+METHODS = ("logistic-regression", "label-halluc")
 N = 6
 
 
@@ -54,9 +54,9 @@ def test_a_second_row_is_a_duplicate_even_if_it_is_the_same(quiet) -> None:
 
 
 def test_rows_that_nobody_asked_for_count_as_duplicates(quiet, make_row) -> None:
-    assert tally([*quiet, make_row(N, "lr")], quiet).duplicated == 1
+    assert tally([*quiet, make_row(N, "logistic-regression")], quiet).duplicated == 1
     assert tally([*quiet, make_row(0, "hard-label")], quiet).duplicated == 1
-    assert not tally([*quiet, make_row(N, "lr")], quiet).right
+    assert not tally([*quiet, make_row(N, "logistic-regression")], quiet).right
 
 
 @pytest.mark.parametrize("change", [{"accuracy": 0.8000000000000002}, {"predictions": [0, 1, 1]}, {"loss_base": 0.1}])
@@ -73,7 +73,7 @@ def test_only_episodes_of_the_quiet_run_are_compared(quiet) -> None:
 
 
 def test_an_episode_that_was_given_up_is_failed_and_one_that_came_right_later_is_not(quiet, make_row) -> None:
-    given_up = make_row(0, "lr", None, attempt=3)
+    given_up = make_row(0, "logistic-regression", None, attempt=3)
     found = tally([given_up, *quiet[1:]], quiet)
     assert (found.failed, found.lost, found.done, found.right) == (1, 0, N - 1, False)
     assert tally([given_up, *quiet], quiet).right
