@@ -21,8 +21,9 @@ from rayfs.runs.run_directory import EPISODE_FILE, RunDirectory
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = {"n_way": 2, "n_shot": 1, "n_query": 4, "split": "test", "seed": 0}
-FIRST = {"lr": [0.5, 0.5, 0.75, 0.5], "label-halluc": [0.75, 0.5, 1.0, 0.625]}
-SECOND = {"lr": [0.5, 0.625, 0.75, 0.375], "label-halluc": [0.625, 0.5, 0.75, 0.5]}
+LR = "logistic-regression"
+FIRST = {"logistic-regression": [0.5, 0.5, 0.75, 0.5], "label-halluc": [0.75, 0.5, 1.0, 0.625]}
+SECOND = {"logistic-regression": [0.5, 0.625, 0.75, 0.375], "label-halluc": [0.625, 0.5, 0.75, 0.5]}
 
 Accuracies = Mapping[str, Sequence[float | None]]
 
@@ -118,10 +119,10 @@ def test_the_script_compares_two_runs_and_writes_figures_and_a_picture(write_run
     assert over_all[0] == "4" and over_all[3:] == ["+12.50 ± 16.24", "3/1/0"]
     assert int(disjoint[0]) >= 1
     assert tests[0] == "0.2500", "three wins of three: 2 / 8"
-    assert lines_of(result.stdout, "lr")[0][3:] == ["+0.00 ± 16.24", "1/2/1"]
+    assert lines_of(result.stdout, "logistic-regression")[0][3:] == ["+0.00 ± 16.24", "1/2/1"]
     figures = json.loads((tmp_path / "out" / "c.json").read_text())
     assert (figures["a"], figures["b"], figures["target"]) == (a, b, 0.5)
-    assert [comparison["name"] for comparison in figures["comparisons"]] == ["lr", "label-halluc"]
+    assert [comparison["name"] for comparison in figures["comparisons"]] == ["logistic-regression", "label-halluc"]
     assert figures["comparisons"][1]["difference"] == pytest.approx(12.5)
     assert figures["comparisons"][1]["disjoint"]["n"] == int(disjoint[0])
     assert (tmp_path / "out" / "c.svg").read_bytes().startswith(b"<?xml")
@@ -138,30 +139,39 @@ def test_the_job_starts_without_torch_and_ray() -> None:
 def test_one_run_is_every_method_against_its_baseline(write_run, printed) -> None:
     three = {**FIRST, "svm": [0.5, 0.5, 0.5, 0.5]}
     # 25 0 25 12.5: mean 15.625, squares 429.6875, h = 3.18244631 * sqrt(429.6875 / 3) / 2
-    assert lines_of(printed(write_run("a", three)), "label-halluc − lr")[0][3] == "+15.62 ± 19.04"
+    assert lines_of(printed(write_run("a", three)), "label-halluc − logistic-regression")[0][3] == "+15.62 ± 19.04"
     text = printed(write_run("named", three, baseline="svm"))
-    assert "lr − svm" in text and "label-halluc − svm" in text and "label-halluc − lr" not in text
-    assert "b − z" in printed(write_run("without", {"z": [0.5, 0.6], "b": [0.5, 0.5]})), "the first, if none is lr"
+    assert (
+        "logistic-regression − svm" in text
+        and "label-halluc − svm" in text
+        and "label-halluc − logistic-regression" not in text
+    )
+    assert "b − z" in printed(write_run("without", {"z": [0.5, 0.6], "b": [0.5, 0.5]})), (
+        "the first, if none is logistic-regression"
+    )
     damaged = write_run("damaged", FIRST)
     (Path(damaged) / "summary.json").write_text("{")
-    assert "label-halluc − lr" in printed(damaged)
+    assert "label-halluc − logistic-regression" in printed(damaged)
 
 
 def test_two_methods_can_be_chosen(write_run, printed) -> None:
-    a, b = write_run("a"), write_run("b", {"support-only": [0.5, 0.5, 0.5, 0.5], "lr": FIRST["lr"]})
-    assert "lr − label-halluc" in printed(a, "--methods", "lr", "label-halluc")
+    a, b = (
+        write_run("a"),
+        write_run("b", {"support-only": [0.5, 0.5, 0.5, 0.5], "logistic-regression": FIRST["logistic-regression"]}),
+    )
+    assert "logistic-regression − label-halluc" in printed(a, "--methods", "logistic-regression", "label-halluc")
     text = printed(a, b, "--methods", "label-halluc", "support-only")
-    assert lines_of(text, "label-halluc − support-only")[0][0] == "4" and not lines_of(text, "lr")
-    assert lines_of(printed(a, b, "--methods", "lr"), "lr")[0][4] == "0/4/0"
-    assert lines_of(printed(a, "--methods", "label-halluc"), "label-halluc − lr")
+    assert lines_of(text, "label-halluc − support-only")[0][0] == "4" and not lines_of(text, "logistic-regression")
+    assert lines_of(printed(a, b, "--methods", "lr"), "logistic-regression")[0][4] == "0/4/0"
+    assert lines_of(printed(a, "--methods", "label-halluc"), "label-halluc − logistic-regression")
 
 
 def test_runs_of_other_seeds_are_refused_and_compared_when_forced(write_run, error, printed) -> None:
     a, b = write_run("a"), write_run("b", SECOND, seed=1)
     hashes = [episodes_of(1, seed)[0].hash for seed in (0, 1)]
     assert error(a, b) == (
-        f"error: cannot pair lr of {a} with lr of {b}: of 4 and 4 episodes none is in both; the first that differs, "
-        f"episode 0, is {hashes[0]} in lr of {a} and {hashes[1]} in lr of {b}; run both on the same episodes (one "
+        f"error: cannot pair {LR} of {a} with {LR} of {b}: of 4 and 4 episodes none is in both; the first that differs, "
+        f"episode 0, is {hashes[0]} in {LR} of {a} and {hashes[1]} in {LR} of {b}; run both on the same episodes (one "
         "--seed, or one --manifest), or compare them unpaired with --force-unpaired"
     )
     assert "none is in both" in error(a, b, "--common")
@@ -171,19 +181,19 @@ def test_runs_of_other_seeds_are_refused_and_compared_when_forced(write_run, err
 
 
 def test_a_longer_run_is_refused_unless_the_common_episodes_are_asked_for(write_run, error, printed) -> None:
-    a, b = write_run("a"), write_run("b", {"lr": [0.5, 0.5]})
+    a, b = write_run("a"), write_run("b", {"logistic-regression": [0.5, 0.5]})
     message, lone = error(a, b), episodes_of(3, 0)[2].hash
-    assert f"the first that differs, episode 2 ({lone} in lr of {a}), is missing in lr of {b}" in message
+    assert f"the first that differs, episode 2 ({lone} in {LR} of {a}), is missing in {LR} of {b}" in message
     assert "pass --common to compare those 2 only" in message
     text = printed(a, b, "--common")
-    assert lines_of(text, "lr")[0][0] == "2"
-    assert "lr: 2 episodes that only A has and 0 that only B has are left out." in text
+    assert lines_of(text, "logistic-regression")[0][0] == "2"
+    assert "logistic-regression: 2 episodes that only A has and 0 that only B has are left out." in text
 
 
 def test_a_method_that_is_not_finished_is_refused_within_one_run(write_run, error, printed) -> None:
-    a = write_run("a", {"lr": FIRST["lr"], "label-halluc": [0.5, 0.5]})
+    a = write_run("a", {"logistic-regression": FIRST["logistic-regression"], "label-halluc": [0.5, 0.5]})
     assert "pass --common to compare those 2 only" in error(a)
-    assert lines_of(printed(a, "--common"), "label-halluc − lr")[0][0] == "2"
+    assert lines_of(printed(a, "--common"), "label-halluc − logistic-regression")[0][0] == "2"
 
 
 @pytest.mark.parametrize(
@@ -212,7 +222,7 @@ def test_another_setting_of_a_method_is_allowed_and_said(write_run, printed) -> 
     a = write_run("a", configs={"label-halluc": {"temperature": 4.0}})
     b = write_run("b", configs={"label-halluc": {"temperature": 2.0}})
     assert "Differs: methods.label-halluc.temperature is 4.0 in A and 2.0 in B." in printed(a, b)
-    assert "Differs" not in printed(a, b, "--methods", "lr")
+    assert "Differs" not in printed(a, b, "--methods", "logistic-regression")
 
 
 def test_the_same_written_episodes_pair_whatever_the_seeds(write_run, printed) -> None:
@@ -224,37 +234,43 @@ def test_a_run_without_row_ids_says_so_and_takes_those_of_the_other(write_run, p
     a, b, c = write_run("a", row_ids=False), write_run("b", SECOND, row_ids=False), write_run("c", SECOND)
     text = printed(a, b)
     assert f"No episodes.parquet in {a} or {b}: which episodes share images is not known" in text
-    assert "without replacement: n is" not in text and len(lines_of(text, "lr")) == 2
-    assert len(lines_of(printed(a, c), "lr")) == 3
+    assert "without replacement: n is" not in text and len(lines_of(text, "logistic-regression")) == 2
+    assert len(lines_of(printed(a, c), "logistic-regression")) == 3
 
 
 def test_failed_episodes_are_said(write_run, printed) -> None:
-    text = printed(write_run("a"), write_run("b", {"lr": [0.5, None, 0.5, 0.5]}))
-    assert "lr: 0 episodes failed in A and 1 in B; they are in no figure." in text
-    assert lines_of(text, "lr")[0][0] == "3"
+    text = printed(write_run("a"), write_run("b", {"logistic-regression": [0.5, None, 0.5, 0.5]}))
+    assert "logistic-regression: 0 episodes failed in A and 1 in B; they are in no figure." in text
+    assert lines_of(text, "logistic-regression")[0][0] == "3"
 
 
 def test_a_location_may_be_a_uri(write_run, printed) -> None:
     a, b = write_run("a"), write_run("b", SECOND)
-    assert len(lines_of(printed(f"file://{a}", f"file://{b}"), "lr")) == 3
+    assert len(lines_of(printed(f"file://{a}", f"file://{b}"), "logistic-regression")) == 3
 
 
 def test_the_target_sets_the_episodes_needed(write_run, printed) -> None:
     a, b = write_run("a"), write_run("b", SECOND)
     text = printed(a, b, "--target", "5")
     assert "A − B ± 5\n" in text
-    assert int(lines_of(text, "lr")[2][3]) < int(lines_of(printed(a, b), "lr")[2][3].replace(",", ""))
+    assert int(lines_of(text, "logistic-regression")[2][3]) < int(
+        lines_of(printed(a, b), "logistic-regression")[2][3].replace(",", "")
+    )
 
 
 def test_wrong_runs_and_methods_are_refused(write_run, error, tmp_path) -> None:
     a, other = write_run("a"), write_run("other", {"svm": [0.5, 0.5, 0.5, 0.5]})
     message = error(a, str(tmp_path / "missing"))
     assert "missing has no manifest.json: it is not a run directory; give the folder that holds that file" in message
-    with RunDirectory(str(tmp_path / "empty")).open({}, {}, {"lr": {}}):
+    with RunDirectory(str(tmp_path / "empty")).open({}, {}, {"logistic-regression": {}}):
         pass
     assert "has no rows yet" in error(a, str(tmp_path / "empty"))
-    assert f"{a} has no rows of method 'knn'; it has rows of lr, label-halluc" in error(a, "--methods", "knn", "lr")
-    assert f"{a} has rows of lr, label-halluc and {other} of svm: no method is in both" in error(a, other)
+    assert f"{a} has no rows of method 'knn'; it has rows of logistic-regression, label-halluc" in error(
+        a, "--methods", "knn", "logistic-regression"
+    )
+    assert f"{a} has rows of logistic-regression, label-halluc and {other} of svm: no method is in both" in error(
+        a, other
+    )
     assert "its baseline is svm, which cannot be compared with itself" in error(other)
     (Path(a) / EPISODE_FILE).write_bytes(b"PAR1")
     assert f"{a}/episodes.parquet: cannot read the episode file" in error(a)

@@ -75,4 +75,4 @@ def test_networks_are_trained_and_embeddings_evaluated_on_the_gpu(environment, t
         environment, "jobs/evaluate_embedding.py", "--image-size", "20", "--checkpoint", str(out), "--episodes", "20",
         "--device", "cuda", "--out", str(tmp_path / "embedding"),
     )  # fmt: skip
-    assert printed.count("done 20/20 | lr") >= 2
+    assert printed.count("done 20/20 | logistic-regression") >= 2
