@@ -108,7 +108,7 @@ def test_a_run_continues_in_episodes_and_classifiers_without_computing_anything_
         (["--n-shot", "5", "5"], "--n-shot is '5 5'; expected one or more, each once"),
         (
             ["--classifiers", "logistic-regression", "maml"],
-            "--classifiers is 'lr maml'; expected some of lr, nearest-neighbour",
+            "--classifiers is 'logistic-regression maml'; expected some of logistic-regression, nearest-neighbour",
         ),
         (["--classifiers", "svm", "svm"], "each once"),
         (["--support-views", "-1"], "--support-views is -1; expected 0 or more"),
