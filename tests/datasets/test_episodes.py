@@ -91,7 +91,7 @@ def test_two_thousand_episodes_are_two_thousand_different_ones():
 
 def test_hash_is_of_the_rows_not_of_the_number():
     episode = draw(0)
-    parts = {"class_ids": episode.class_ids, "support_rows": episode.support_ids, "query_rows": episode.query_ids}
+    parts = {"class_ids": episode.class_ids, "support_ids": episode.support_ids, "query_ids": episode.query_ids}
     assert Episode(index=9, **parts).hash == episode.hash
     for name, array in parts.items():
         changed = array.copy()

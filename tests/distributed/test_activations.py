@@ -31,7 +31,7 @@ pytestmark = pytest.mark.ray
 
 CPU = torch.device("cpu")
 KEPT = "frozen-blocks=2,frozen-views=2"
-METHODS = ("lr", f"label-halluc:{KEPT}", f"hard-label:{KEPT}", f"support-only:{KEPT}")
+METHODS = ("logistic-regression", f"label-halluc:{KEPT}", f"hard-label:{KEPT}", f"support-only:{KEPT}")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,12 @@ def kept_experiment(experiment: Experiment) -> Experiment:
 
 
 def test_each_kind_of_activations_is_kept_once_and_none_for_the_support_alone() -> None:
-    specs = ("lr", *METHODS[1:], "label-halluc:frozen-blocks=1,frozen-views=3", "label-halluc:frozen-blocks=3")
+    specs = (
+        "logistic-regression",
+        *METHODS[1:],
+        "label-halluc:frozen-blocks=1,frozen-views=3",
+        "label-halluc:frozen-blocks=3",
+    )
     assert kept_activations(method_settings(specs, "omniglot", 5, 1, {})) == [(2, 2), (1, 3)]
     assert kept_activations(method_settings(METHODS[::3], "omniglot", 5, 1, {})) == []
 

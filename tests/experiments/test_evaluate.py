@@ -79,10 +79,15 @@ def uninterrupted(experiment: Experiment, cache_dir: Path, resources: Resources)
 
 def test_one_and_two_workers_give_the_same_rows_bit_for_bit(solve, experiment, uninterrupted) -> None:
     items = missing_items(experiment, set())
-    one, two = solve(items, ONE), solve(items[::-1], TWO)
+    one = solve(items, ONE)
     assert len(one) == 12 and all(row.status == "ok" for row in one)
-    assert scientific_columns(one) == scientific_columns(two) == scientific_columns(uninterrupted)
-    assert len({row.worker for row in two}) == 2, "both workers took part"
+    for _ in range(5):  # on a busy machine one worker may be done before the other has loaded
+        two = solve(items[::-1], TWO)
+        assert scientific_columns(one) == scientific_columns(two) == scientific_columns(uninterrupted)
+        if len({row.worker for row in two}) == 2:
+            break
+    else:
+        raise AssertionError("never did both workers take part")
 
 
 def test_a_worker_killed_in_mid_run_loses_nothing(solve, experiment, uninterrupted) -> None:
@@ -131,14 +136,14 @@ def test_resume_runs_only_missing_episodes(experiment, cache_dir, resources, uni
     with open_run(some, str(tmp_path / "run"), ["x"]) as run:
         first = evaluate(some, run, **options)
         parts = set((tmp_path / "run" / "episodes").iterdir())
-    assert first["methods"][BASELINE]["n"] == 2
+    assert first.figures.methods[BASELINE].n == 2
     with open_run(experiment, str(tmp_path / "run"), ["x"]) as run:
         assert {item.episode.index for item in missing_items(experiment, run.completed())} == {2, 3, 4, 5}
         summary = evaluate(experiment, run, **options)
         assert scientific_columns(run.rows()) == scientific_columns(uninterrupted)
     assert parts < set((tmp_path / "run" / "episodes").iterdir()), "earlier parts are kept as they were"
-    assert summary["methods"]["label-halluc"]["n_distinct"] == 6
-    assert summary["protocol"]["episodes"] == 6
+    assert summary.figures.methods["label-halluc"].n_distinct == 6
+    assert summary.n_episodes == 6
 
 
 def test_a_run_is_counted_where_prometheus_finds_it_and_logged_line_by_line(
@@ -181,8 +186,8 @@ def test_figures_and_failures_are_those_of_the_episodes_asked_for(experiment, un
         failed = replace(uninterrupted[-1], status="failed", accuracy=None, predictions=[], labels=[], error="boom")
         run.append([*uninterrupted[:4], failed])
         assert {row.episode for row in wanted_rows(some, run)} == {0, 1}
-        assert summarise_run(some, run)["methods"]["label-halluc"]["n_failed"] == 0
-        assert summarise_run(experiment, run)["methods"][failed.method]["n_failed"] == 1
+        assert summarise_run(some, run).figures.methods["label-halluc"].n_failed == 0
+        assert summarise_run(experiment, run).figures.methods[failed.method].n_failed == 1
 
 
 def test_a_run_of_other_base_images_does_not_resume(experiment, cache_dir, resources, tmp_path) -> None:

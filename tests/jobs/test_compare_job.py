@@ -171,8 +171,8 @@ def test_runs_of_other_seeds_are_refused_and_compared_when_forced(write_run, err
     hashes = [episodes_of(1, seed)[0].hash for seed in (0, 1)]
     assert error(a, b) == (
         f"error: cannot pair {LR} of {a} with {LR} of {b}: of 4 and 4 episodes none is in both; the first that "
-        f"differs, episode 0, is {hashes[0]} in {LR} of {a} and {hashes[1]} in {LR} of {b}; run both on the same episodes "
-        "(one --seed, or one --manifest), or compare them unpaired with --force-unpaired"
+        f"differs, episode 0, is {hashes[0]} in {LR} of {a} and {hashes[1]} in {LR} of {b}; run both on the same "
+        "episodes (one --seed, or one --manifest), or compare them unpaired with --force-unpaired"
     )
     assert "none is in both" in error(a, b, "--common")
     text = printed(a, b, "--force-unpaired")

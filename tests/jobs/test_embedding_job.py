@@ -88,7 +88,7 @@ def test_a_run_continues_in_episodes_and_classifiers_without_computing_anything_
         assert scientific_columns(rows) == scientific_columns(RunDirectory(str(finished[0] / n_shot)).rows())
     parts = sorted((out / "5-shot" / "episodes").iterdir())
     printed = run(out, environment, "--episodes", "300")
-    assert "done" not in printed and "Seconds" not in printed and printed.count("logistic-regression  ") == 2
+    assert "done" not in printed and "Seconds" not in printed and printed.count("\nlogistic-regression │") == 2
     assert parts == sorted((out / "5-shot" / "episodes").iterdir())
 
 

@@ -60,7 +60,7 @@ def test_the_job_prints_progress_and_a_table(finished: tuple[Path, str]) -> None
     printed = finished[1]
     assert "omniglot: 12 episodes, 5-way 1-shot" in printed
     assert "done 12/12 | label-halluc" in printed and "gain vs logistic-regression" in printed and "ETA" in printed
-    assert "win/tie/loss" in printed and "label-halluc │" in printed
+    assert "win/tie/loss" in printed and "label-halluc        │" in printed
 
 
 def test_the_summary_holds_the_figures(finished: tuple[Path, str]) -> None:
@@ -90,7 +90,7 @@ def test_rerunning_a_finished_run_prints_the_table_again_and_solves_nothing(fini
     out = finished[0]
     before = {path: path.stat().st_mtime_ns for path in (out / "episodes").iterdir()}
     result = run(out, environment, "--episodes", "12")
-    assert result.returncode == 0 and "label-halluc │" in result.stdout and "done" not in result.stdout
+    assert result.returncode == 0 and "label-halluc        │" in result.stdout and "done" not in result.stdout
     assert before == {path: path.stat().st_mtime_ns for path in (out / "episodes").iterdir()}
 
 

@@ -80,7 +80,7 @@ def test_a_stopped_job_resumes_when_submitted_again_runs_to_its_table_and_upload
 
     result = submit(address, environment, "--episodes", str(n_episodes), "--out", str(out))
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "label-halluc │" in result.stdout, "the log is followed to the table"
+    assert "label-halluc        │" in result.stdout, "the log is followed to the table"
     assert json.loads((out / "summary.json").read_text())["methods"]["logistic-regression"]["n"] == n_episodes
     rows = RunDirectory(str(out)).rows()
     assert len(rows) == 2 * n_episodes and all(row.status == "ok" for row in rows)
