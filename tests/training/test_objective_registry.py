@@ -6,10 +6,10 @@ from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 
 import pytest
 
+from rayfs.deferred import imported
 from rayfs.flags.field_docs import field_docs
 from rayfs.training.config import PretrainConfig
 from rayfs.training.objectives.catalogue import BENCHMARKS, describe_objective
-from rayfs.training.objectives.definition import _imported
 from rayfs.training.objectives.registry import OBJECTIVES
 from rayfs.training.resolve import resolve
 
@@ -19,7 +19,7 @@ every_definition = pytest.mark.parametrize("definition", OBJECTIVES.values(), id
 @every_definition
 def test_name_is_the_key_and_what_it_refers_to_exists(definition):
     assert OBJECTIVES[definition.name] is definition and definition.summary
-    assert callable(_imported(definition.create)) and callable(_imported(definition.validation))
+    assert callable(imported(definition.create)) and callable(imported(definition.validation))
 
 
 @every_definition
