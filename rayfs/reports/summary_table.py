@@ -22,7 +22,7 @@ def summary_table(summary: RunSummary, baseline_label: str | None = None) -> Res
 
     Arguments:
         summary: what `summarise` returns.
-        baseline_label: how the heading names the baseline, for example "frozen LR"; default the method's name.
+        baseline_label: how the heading names the baseline, for example "the baseline"; default the method's name.
     """
     methods, paired = summary.methods, summary.baseline is not None
     columns = _columns(baseline_label or summary.baseline if paired else None)

@@ -189,7 +189,7 @@ def solve_missing(
 def report(evaluation: EmbeddingEval, rows: list[Row], solver: BlockSolver, wall_s: float) -> EpisodesSummary:
     """Print the table and where the time went; return the summary."""
     figures = summarise(rows, evaluation.baseline, list(evaluation.methods))
-    print("\n" + text_table(summary_table(figures, baseline_label="frozen LR")), end="")
+    print("\n" + text_table(summary_table(figures, baseline_label="the baseline")), end="")
     if len(solver.seconds) > 1:  # something was solved
         parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in solver.seconds.items())
         print(f"Seconds: {parts}; {wall_s:.1f} in all.")

@@ -132,7 +132,7 @@ def describe(experiment: Experiment) -> str:
 
 def describe_results(experiment: Experiment, summary: EpisodesSummary) -> str:
     """Return the final table, and error rates beside published ones where the benchmark has them."""
-    table = "\n" + text_table(summary_table(summary.figures, baseline_label="frozen LR"))
+    table = "\n" + text_table(summary_table(summary.figures, baseline_label="the baseline"))
     if summary.joint:
         cells = joint_cells(summary.joint, experiment.baseline, len(experiment.base.class_names))
         table += "\n" + text_table(cells)
