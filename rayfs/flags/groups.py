@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from rayfs.errors import InputError
 from rayfs.flags.flag import Shown
-from rayfs.flags.refusals import refuse_below
+from rayfs.value_checks import refuse_below
 
 Split = Literal["validation", "test"]
 

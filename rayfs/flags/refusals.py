@@ -1,7 +1,6 @@
 """One clear sentence for a command line, or a value, that is refused."""
 
 import difflib
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING
@@ -38,36 +37,6 @@ def refuse_unknown(flags: Sequence[Flag], argv: Sequence[str]) -> None:
         word = part.partition("=")[0]
         if re.match("--[A-Za-z]", word) and word.replace("_", "-") not in known and not word.startswith(PARSER_FLAGS):
             raise InputError(_unknown(word, known))
-
-
-def refuse_below(config: object, least: int, *names: str) -> None:
-    """Refuse a field of `config` that is less than `least`; None passes.
-
-    Raises:
-        InputError: one is.
-    """
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and value < least:
-            expected = "0 or more" if least == 0 else f"at least {least}"
-            raise InputError(f"{flag_of(name)} is {value}; expected {expected}")
-
-
-def refuse_unless_positive(config: object, *names: str, unit: str = "a positive number") -> None:
-    """Refuse a field of `config` that is no finite number above 0; None passes.
-
-    Raises:
-        InputError: one is not.
-    """
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not 0 < value < math.inf:
-            raise InputError(f"{flag_of(name)} is {value}; expected {unit}")
-
-
-def flag_of(name: str) -> str:
-    """Return the flag of a field."""
-    return f"--{name.replace('_', '-')}"
 
 
 def choices(kind: Any) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ from typing import Any, get_type_hints
 from rayfs.flags.field_docs import field_docs
 from rayfs.flags.flag import without_none
 from rayfs.flags.help_text import FLAG_WIDTH, Line, columns, page_width, value_text, value_word
-from rayfs.flags.refusals import choices, flag_of
+from rayfs.flags.refusals import choices
+from rayfs.value_checks import flag_of
 
 DEFAULT_WIDTH = 20
 """Columns of the defaults."""

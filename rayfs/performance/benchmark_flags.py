@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from rayfs.errors import InputError
 from rayfs.flags.flag import Shown, group
 from rayfs.flags.groups import BackboneFlags, DataFlags
-from rayfs.flags.refusals import refuse_below
+from rayfs.value_checks import refuse_below
 
 Measure = Literal["ratio", "scaling", "sweep", "startup", "driver", "memory", "profile"]
 

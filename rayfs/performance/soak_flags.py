@@ -6,7 +6,7 @@ from typing import Annotated
 
 from rayfs.errors import InputError
 from rayfs.flags.flag import Shown
-from rayfs.flags.refusals import refuse_below
+from rayfs.value_checks import refuse_below
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,10 @@ from rayfs.flags.flag import Shown, settings_of
 from rayfs.training.objectives.catalogue import OBJECTIVE_CATALOGUE
 from rayfs.training.objectives.definition import NoSettings, ObjectiveDefinition
 from rayfs.training.objectives.registry import OBJECTIVES
-from rayfs.training.setting_checks import (
-    flag,
+from rayfs.value_checks import (
     refuse_below,
     refuse_negative,
-    refuse_unknown,
+    refuse_other_word,
     refuse_unless_positive,
     refuse_unless_share,
 )
@@ -77,7 +76,7 @@ class PretrainConfig:
     """Validation episodes, 2 or more, the same every epoch (ours)."""
 
     def __post_init__(self) -> None:
-        refuse_unknown(self, "objective", tuple(OBJECTIVES))
+        refuse_other_word(self, "objective", tuple(OBJECTIVES))
         check_loop(self)
 
     @property
@@ -140,12 +139,13 @@ def check_loop(config: PretrainConfig | TrainingConfig) -> None:
     Raises:
         InputError: names the flag, the value and what was expected.
     """
-    refuse_unknown(config, "precision", PRECISIONS)
-    refuse_unknown(config, "sampler", SAMPLERS)
-    refuse_unknown(config, "schedule", tuple(SCHEDULE_SETTINGS))
-    refuse_below(config, epochs=1, batch=1, validation_n_way=2, validation_n_shot=1, validation_episodes=2)
+    refuse_other_word(config, "precision", PRECISIONS)
+    refuse_other_word(config, "sampler", SAMPLERS)
+    refuse_other_word(config, "schedule", tuple(SCHEDULE_SETTINGS))
+    refuse_below(config, 1, "epochs", "batch", "validation_n_shot")
+    refuse_below(config, 2, "validation_n_way", "validation_episodes")
     refuse_unless_positive(config, "lr", "head_lr", "lr_decay", "poly_power")
     refuse_unless_share(config, "momentum")
     refuse_negative(config, "weight_decay")
     if config.decay_at is not None and not all(0 < share <= 1 for share in config.decay_at):
-        raise InputError(f"{flag('decay_at')} is {config.decay_at}; expected shares of the epochs, above 0 and up to 1")
+        raise InputError(f"--decay-at is {config.decay_at}; expected shares of the epochs, above 0 and up to 1")

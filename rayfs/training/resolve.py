@@ -11,7 +11,7 @@ from rayfs.errors import InputError
 from rayfs.training.config import SCHEDULE_SETTINGS, PretrainConfig, TrainingConfig
 from rayfs.training.objectives.definition import ObjectiveDefinition
 from rayfs.training.objectives.registry import OBJECTIVES, TEACHER_SETTINGS, with_setting
-from rayfs.training.setting_checks import flag
+from rayfs.value_checks import flag_of
 
 DEFAULTS = {"momentum": 0.9}
 """Of all recipes (RFS; SKD and IER inherit it)."""
@@ -44,15 +44,15 @@ def _refuse_settings_of_others(config: PretrainConfig, definition: ObjectiveDefi
         given |= {name: getattr(config, name) for name in TEACHER_SETTINGS if getattr(config, name) is not None}
     for name in sorted(given.keys() - set(definition.setting_names)):
         raise InputError(
-            f"{flag(name)} is {given[name]} but --objective {definition.name} has no such setting; drop it, or choose "
-            f"an objective that does: {', '.join(with_setting(name)) or 'there is none'}"
+            f"{flag_of(name)} is {given[name]} but --objective {definition.name} has no such setting; drop it, or "
+            f"choose an objective that does: {', '.join(with_setting(name)) or 'there is none'}"
         )
     for name in definition.without:
         if getattr(config, name) is not None:
             others = ", ".join(other.name for other in OBJECTIVES.values() if name not in other.without)
             raise InputError(
-                f"{flag(name)} is {getattr(config, name)} but --objective {definition.name} has no such setting; drop "
-                f"it, or choose an objective that does: {others}"
+                f"{flag_of(name)} is {getattr(config, name)} but --objective {definition.name} has no such setting; "
+                f"drop it, or choose an objective that does: {others}"
             )
 
 
@@ -79,7 +79,7 @@ def _with_schedule(config: PretrainConfig, published: dict[str, Any]) -> dict[st
             published.pop(name, None)
             if getattr(config, name) is not None:
                 raise InputError(
-                    f"{flag(name)} is {getattr(config, name)} but the schedule is {schedule}; drop it, or give "
+                    f"{flag_of(name)} is {getattr(config, name)} but the schedule is {schedule}; drop it, or give "
                     f"--schedule {other}"
                 )
     return {**SCHEDULE_SETTINGS[schedule], **published}

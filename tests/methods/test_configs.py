@@ -45,7 +45,7 @@ def test_defaults_of_the_other_methods():
 
 FINETUNING = [
     *((name, 0, "at least 1") for name in ("steps", "support_views", "step_views", "support_batch")),
-    *((name, -1, "at least 0") for name in ("early_stop", "frozen_blocks")),
+    *((name, -1, "0 or more") for name in ("early_stop", "frozen_blocks")),
     *((name, 0.0, "a positive number") for name in ("lr", "head_lr", "c")),
     *((name, float("nan"), "a positive number") for name in ("lr", "head_lr", "c")),
     ("lr", float("inf"), "a positive number"),
@@ -54,36 +54,36 @@ FINETUNING = [
     ("momentum", 1.0, "0 or more, and less than 1"),
     ("momentum", -0.1, "0 or more, and less than 1"),
     ("momentum", float("nan"), "0 or more, and less than 1"),
-    ("schedule", "step", "constant or linear or cosine"),
-    ("first_conv", "thawed", "frozen or trained"),
-    ("head_init", "zero", "random or logistic-regression"),
-    ("dropout", "0.1", "on or off"),
-    ("normalize", "l2", "on or off"),
+    ("schedule", "step", "one of constant, linear, cosine"),
+    ("first_conv", "thawed", "one of frozen, trained"),
+    ("head_init", "zero", "one of random, logistic-regression"),
+    ("dropout", "0.1", "one of on, off"),
+    ("normalize", "l2", "one of on, off"),
 ]
 ON_BASE_IMAGES = [
     *((name, 0, "at least 1") for name in ("base_batch", "related_classes")),
-    ("batch_norm", "apart", "joint or split"),
-    ("base_subset", "some", "all or related"),
+    ("batch_norm", "apart", "one of joint, split"),
+    ("base_subset", "some", "one of all, related"),
     *(("base_fraction", value, "more than 0, and at most 1") for value in (0.0, 1.01, -1.0, float("nan"))),
     *(("imbalance_ratio", value, "1 or more") for value in (0.5, float("inf"), float("nan"))),
-    ("base_imbalance", "linear", "none or step or exponential"),
+    ("base_imbalance", "linear", "one of none, step, exponential"),
 ]
 OWN = {
     LabelHallucSettings: [
         *(("temperature", value, "a positive number") for value in (0.0, float("nan"), float("inf"))),
         *(("lambda_kl", value, "zero or a positive number") for value in (-1.0, float("nan"))),
-        ("base_gradient", "neither", "none or head or backbone or both"),
-        ("pseudo_label_view", "both", "plain or augmented"),
+        ("base_gradient", "neither", "one of none, head, backbone, both"),
+        ("pseudo_label_view", "both", "one of plain, augmented"),
     ],
     HardLabelSettings: [
-        ("lambda_base", -1.0, "zero or a positive number"), ("pseudo_label_view", "both", "plain or augmented"),
+        ("lambda_base", -1.0, "zero or a positive number"), ("pseudo_label_view", "both", "one of plain, augmented"),
     ],
     FeatureDistillSettings: [("lambda_base", float("inf"), "zero or a positive number")],
     SupportOnlySettings: [],
     AssoAlignSettings: [
         *((name, 0, "at least 1") for name in ("base_batch", "related_classes")),
-        ("classifier_loss", "arcface", "softmax or arcmax"),
-        ("centroid_alignment", "yes", "on or off"),
+        ("classifier_loss", "arcface", "one of softmax, arcmax"),
+        ("centroid_alignment", "yes", "one of on, off"),
         ("arc_scale", 0.0, "a positive number"),
         ("arc_margin", -0.1, "zero or a positive number"),
     ],
@@ -115,13 +115,17 @@ def test_impossible_setting_is_refused_with_its_name_value_and_what_was_expected
     with pytest.raises(InputError) as refusal:
         make(kind, **{field: value})
     message = str(refusal.value)
-    assert message.startswith(f"{field} is ") and str(value) in message and message.endswith(f"expected {expected}")
+    assert (
+        message.startswith(f"--{field.replace('_', '-')} is ")
+        and str(value) in message
+        and message.endswith(f"expected {expected}")
+    )
 
 
 @pytest.mark.parametrize("kind", [LabelHallucSettings, HardLabelSettings, FeatureDistillSettings])
 @pytest.mark.parametrize(("form", "ratio"), [("none", 2.0), ("step", 1.0), ("exponential", 1.0)])
 def test_imbalance_without_a_ratio_and_a_ratio_without_a_form_are_refused(kind, form, ratio):
-    with pytest.raises(InputError, match=f"base_imbalance is '{form}' with imbalance_ratio {ratio:g}: one without the"):
+    with pytest.raises(InputError, match=f"--base-imbalance is '{form}' with --imbalance-ratio {ratio:g}: one"):
         make(kind, base_imbalance=form, imbalance_ratio=ratio)
 
 

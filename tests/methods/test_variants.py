@@ -81,11 +81,14 @@ def test_what_cannot_be_read_is_refused(spec, message):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("label-halluc:base-gradient=all", "base_gradient is 'all'; expected none or head or backbone or both"),
+        ("label-halluc:base-gradient=all", "--base-gradient is 'all'; expected one of none, head, backbone, both"),
         ("label-halluc:steps=0", "steps is 0; expected at least 1"),
         ("label-halluc:lr=nan", "lr is nan; expected a positive number"),
-        ("assoalign:classifier-loss=arcface", "classifier_loss is 'arcface'; expected softmax or arcmax"),
-        ("label-halluc:imbalance-ratio=3", r"base_imbalance is 'none' with imbalance_ratio 3: one without the other"),
+        ("assoalign:classifier-loss=arcface", "--classifier-loss is 'arcface'; expected one of softmax, arcmax"),
+        (
+            "label-halluc:imbalance-ratio=3",
+            r"--base-imbalance is 'none' with --imbalance-ratio 3: one without",
+        ),
     ],
 )
 def test_impossible_values_of_a_variant_are_refused(spec, message):

@@ -6,8 +6,8 @@ from typing import Annotated
 from rayfs.errors import InputError
 from rayfs.flags.flag import Shown, group
 from rayfs.flags.groups import BackboneFlags, DataFlags, DeviceFlags, Split
-from rayfs.flags.refusals import refuse_below, refuse_unless_positive
 from rayfs.methods.classifiers import registry
+from rayfs.value_checks import refuse_below, refuse_unless_positive
 
 
 @dataclass(frozen=True, kw_only=True)

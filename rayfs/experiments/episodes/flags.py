@@ -9,9 +9,9 @@ from rayfs.errors import InputError
 from rayfs.experiments.episodes.method_flags import METHOD_CATALOGUE
 from rayfs.flags.flag import Shown, group, settings_of
 from rayfs.flags.groups import BackboneFlags, DataFlags, ProtocolFlags, WorkerFlags
-from rayfs.flags.refusals import refuse_below
 from rayfs.methods.recipe import RecipeName
 from rayfs.methods.variants import parse_variants
+from rayfs.value_checks import refuse_below
 
 
 @dataclass(frozen=True, kw_only=True)

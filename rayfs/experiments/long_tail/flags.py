@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 from rayfs.errors import InputError
 from rayfs.flags.flag import Shown, group
 from rayfs.flags.groups import DataFlags, DeviceFlags, Split
-from rayfs.flags.refusals import refuse_below, refuse_unless_positive
 from rayfs.long_tail.groups import Borders
 from rayfs.long_tail.search_space import TransferSetting
 from rayfs.long_tail.settings import FEW, MANY, TAU, TERMS, Attention
+from rayfs.value_checks import refuse_below, refuse_unless_positive
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,12 @@ from rayfs.experiments.tuning.long_tail_flags import COMPOSITIONAL, UNUSED, refu
 from rayfs.flags.flag import Shown, flags_of, group, settings_of
 from rayfs.flags.groups import BackboneFlags, DataFlags, ProtocolFlags, Split, refuse_waiting
 from rayfs.flags.parsing import flag_values
-from rayfs.flags.refusals import flag_of, refuse_below
 from rayfs.methods import registry
 from rayfs.methods.recipe import RecipeName, default_protocol
 from rayfs.methods.search_spaces import Variants, chosen_spaces, held_settings
 from rayfs.methods.spaces import Space
 from rayfs.runs.race import Race
+from rayfs.value_checks import flag_of, refuse_below
 
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 

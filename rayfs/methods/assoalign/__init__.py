@@ -17,8 +17,8 @@ from rayfs.methods.finetuning.settings import (
 )
 from rayfs.methods.finetuning.spaces import FINETUNING, RELATED_CLASSES
 from rayfs.methods.needs import BaseImages, Needs
-from rayfs.methods.setting_checks import refuse_below, refuse_negative, refuse_unless_positive
 from rayfs.methods.spaces import Range
+from rayfs.value_checks import refuse_below, refuse_negative, refuse_unless_positive
 
 
 @dataclass(frozen=True, kw_only=True)

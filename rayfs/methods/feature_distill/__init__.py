@@ -15,7 +15,7 @@ from rayfs.methods.finetuning.settings import (
     base_finetuning_needs,
 )
 from rayfs.methods.finetuning.spaces import FINETUNING_ON_BASE, WEIGHT
-from rayfs.methods.setting_checks import refuse_negative
+from rayfs.value_checks import refuse_negative
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,12 @@ from typing import Literal
 from rayfs.errors import InputError
 from rayfs.methods.definition import Inert
 from rayfs.methods.needs import BaseImages, Finetuning, Needs
-from rayfs.methods.setting_checks import (
+from rayfs.value_checks import (
     refuse_below,
     refuse_negative,
-    refuse_unknown_choices,
+    refuse_other_choices,
     refuse_unless_positive,
+    refuse_unless_share,
 )
 
 
@@ -72,20 +73,17 @@ class FinetuneSettings:
     with a schedule other last bits); with the backbone compiled by TorchInductor (other last bits); or both (ours)."""
 
     def __post_init__(self) -> None:
-        refuse_below(self, 1, "steps", "support_views", "step_views")
+        refuse_below(self, 1, "steps", "support_views", "step_views", "support_batch")
         refuse_below(self, 0, "early_stop", "frozen_blocks", "frozen_views", "joint_queries")
         if self.frozen_views and not self.frozen_blocks:
             raise InputError(
-                f"frozen_views is {self.frozen_views} but frozen_blocks is 0: there are no activations to keep; give "
-                "--frozen-blocks, or --frozen-views 0"
+                f"--frozen-views is {self.frozen_views} but --frozen-blocks is 0: there are no activations to keep; "
+                "give --frozen-blocks, or --frozen-views 0"
             )
-        if self.support_batch is not None:
-            refuse_below(self, 1, "support_batch")
         refuse_unless_positive(self, "lr", "head_lr", "c")
-        refuse_unknown_choices(self)
+        refuse_other_choices(self)
         refuse_negative(self, "lambda_ce", "weight_decay")
-        if not 0 <= self.momentum < 1:
-            raise InputError(f"momentum is {self.momentum}; expected 0 or more, and less than 1")
+        refuse_unless_share(self, "momentum")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,13 +112,13 @@ class BaseFinetuneSettings(FinetuneSettings):
         super().__post_init__()
         refuse_below(self, 1, "base_batch", "related_classes")
         if not 0 < self.base_fraction <= 1:
-            raise InputError(f"base_fraction is {self.base_fraction}; expected more than 0, and at most 1")
+            raise InputError(f"--base-fraction is {self.base_fraction}; expected more than 0, and at most 1")
         if not 1 <= self.imbalance_ratio < math.inf:
-            raise InputError(f"imbalance_ratio is {self.imbalance_ratio}; expected 1 or more")
+            raise InputError(f"--imbalance-ratio is {self.imbalance_ratio}; expected 1 or more")
         if (self.base_imbalance == "none") != (self.imbalance_ratio == 1):
             raise InputError(
-                f"base_imbalance is '{self.base_imbalance}' with imbalance_ratio {self.imbalance_ratio:g}: one without "
-                "the other changes nothing; give a form (step, exponential) and a ratio above 1, or neither"
+                f"--base-imbalance is '{self.base_imbalance}' with --imbalance-ratio {self.imbalance_ratio:g}: one "
+                "without the other changes nothing; give a form (step, exponential) and a ratio above 1, or neither"
             )
 
 
@@ -150,7 +148,7 @@ def refuse_labels_of_frozen_views(frozen_views: int, pseudo_label_view: str) -> 
     """Refuse pseudo-labels of the very views of a step where only activations of these are kept."""
     if frozen_views and pseudo_label_view == "augmented":
         raise InputError(
-            f"frozen_views is {frozen_views} and pseudo_label_view 'augmented': the teacher cannot see views of "
+            f"--frozen-views is {frozen_views} and --pseudo-label-view 'augmented': the teacher cannot see views of "
             "which only activations are kept; give --frozen-views 0, or --pseudo-label-view plain"
         )
 

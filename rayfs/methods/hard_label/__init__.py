@@ -16,7 +16,7 @@ from rayfs.methods.finetuning.settings import (
     refuse_labels_of_frozen_views,
 )
 from rayfs.methods.finetuning.spaces import FINETUNING_ON_BASE, WEIGHT
-from rayfs.methods.setting_checks import refuse_negative
+from rayfs.value_checks import refuse_negative
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,8 @@ from rayfs.methods.finetuning.settings import (
     refuse_labels_of_frozen_views,
 )
 from rayfs.methods.finetuning.spaces import FINETUNING_ON_BASE, WEIGHT
-from rayfs.methods.setting_checks import refuse_negative, refuse_unless_positive
 from rayfs.methods.spaces import Range
+from rayfs.value_checks import refuse_negative, refuse_unless_positive
 
 
 @dataclass(frozen=True, kw_only=True)

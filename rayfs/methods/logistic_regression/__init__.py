@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from rayfs.methods.definition import MethodDefinition
 from rayfs.methods.needs import Needs
 from rayfs.methods.recipe import frozen_recipe
-from rayfs.methods.setting_checks import refuse_below, refuse_unless_positive
 from rayfs.methods.spaces import INVERSE_PENALTY, SUPPORT_VIEWS
+from rayfs.value_checks import refuse_below, refuse_unless_positive
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from rayfs.methods.definition import MethodDefinition
 from rayfs.methods.recipe import frozen_recipe
-from rayfs.methods.setting_checks import refuse_below
 from rayfs.methods.spaces import SUPPORT_VIEWS
+from rayfs.value_checks import refuse_below
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rayfs.training.objectives.definition import ObjectiveDefinition
-from rayfs.training.setting_checks import refuse_unless_positive
+from rayfs.value_checks import refuse_unless_positive
 
 COSINE_ELSEWHERE: dict[str, Any] = {
     "epochs": 90, "batch": 512, "lr": 0.2, "weight_decay": 5e-4, "schedule": "cosine", "sampler": "square-root",

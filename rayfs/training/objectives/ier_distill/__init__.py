@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rayfs.training.objectives.definition import BASE_CLASSES, ObjectiveDefinition, TeacherDemand
 from rayfs.training.objectives.ier_gen0 import EMBEDDING, N_TRANSFORMS, check_contrast
 from rayfs.training.objectives.skd_gen0 import self_supervised_recipe
-from rayfs.training.setting_checks import refuse_negative, refuse_unless_positive
+from rayfs.value_checks import refuse_negative, refuse_unless_positive
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from rayfs.training.objectives.definition import ObjectiveDefinition
 from rayfs.training.objectives.skd_gen0 import self_supervised_recipe
-from rayfs.training.setting_checks import refuse_below, refuse_negative, refuse_unless_positive, refuse_unless_share
+from rayfs.value_checks import refuse_below, refuse_negative, refuse_unless_positive, refuse_unless_share
 
 N_TRANSFORMS = 16
 """Four aspects in four turns each."""
@@ -32,7 +32,7 @@ class IerGen0Settings:
 
 def check_contrast(settings: object) -> None:
     """Refuse impossible values of the four settings of generation 0."""
-    refuse_below(settings, negatives=1)
+    refuse_below(settings, 1, "negatives")
     refuse_negative(settings, "gamma")
     refuse_unless_positive(settings, "contrast_temperature")
     refuse_unless_share(settings, "memory_momentum")

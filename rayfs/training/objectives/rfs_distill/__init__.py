@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from rayfs.training.objectives.definition import BASE_CLASSES, ObjectiveDefinition, TeacherDemand
 from rayfs.training.objectives.rfs_simple import rfs_recipe
-from rayfs.training.setting_checks import refuse_negative, refuse_unless_positive
+from rayfs.value_checks import refuse_negative, refuse_unless_positive
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 from rayfs.training.objectives.definition import ObjectiveDefinition
 from rayfs.training.objectives.rfs_simple import STEP_SCHEDULE
-from rayfs.training.setting_checks import refuse_negative
+from rayfs.value_checks import refuse_negative
 
 EPOCHS: dict[str, dict[str, Any]] = {"tiered-imagenet": {"epochs": 60, "decay_at": (1 / 2, 2 / 3, 5 / 6)}}
 EPOCHS_ELSEWHERE: dict[str, Any] = {"epochs": 65, "decay_at": (60 / 65,)}

@@ -9,7 +9,7 @@ from typing import Any
 
 from rayfs.training.objectives.definition import BASE_CLASSES, ObjectiveDefinition, TeacherDemand
 from rayfs.training.objectives.rfs_simple import STEP_SCHEDULE
-from rayfs.training.setting_checks import refuse_negative, refuse_unless_positive
+from rayfs.value_checks import refuse_negative, refuse_unless_positive
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     "fc100": {"epochs": 8, "decay_at": (3 / 8,), "gamma": 0.2},
