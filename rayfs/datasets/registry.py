@@ -157,71 +157,51 @@ def _by_alphabet(class_names: Sequence[str]) -> dict[str, list[str]]:
     return {alphabet: [name for name in class_names if name.split("/")[0] == alphabet] for alphabet in alphabets}
 
 
-def _cifar(name: str, splits_file: str) -> Callable[[str | None, int | None], Benchmark]:
-    """Return what builds a CIFAR-100 benchmark from the class lists in `splits_file`."""
-
-    def build(data: str | None, image_size: int | None) -> Benchmark:
-        splits = json.loads((PACKAGE / "splits" / splits_file).read_text())
-        folder = _data_folder(name, data, "cifar100")
-        sources = {split: partial(cifar100.open_source, folder, splits[split]) for split in SPLITS}
-        return Benchmark(
-            name=name,
-            image_size=image_size or 32,
-            channels=3,
-            mean=CIFAR_MEAN,
-            std=CIFAR_STD,
-            sources=sources,
-            class_groups=_cifar_groups,
-            augmentation=photo_augmentation(image_size or 32),
-        )
-
-    return build
+def _cifar(name: str, splits_file: str, data: str | None, image_size: int | None) -> Benchmark:
+    """Return a few-shot benchmark on CIFAR-100, with the class lists in `splits_file`."""
+    splits = json.loads((PACKAGE / "splits" / splits_file).read_text())
+    folder = _data_folder(name, data, "cifar100")
+    return _on_cifar100(
+        name, {split: partial(cifar100.open_source, folder, splits[split]) for split in SPLITS}, image_size or 32
+    )
 
 
-def _cifar_lt(name: str, imbalance: int) -> Callable[[str | None, int | None], Benchmark]:
-    """Return what builds CIFAR-100-LT with this ratio of the largest to the smallest class."""
-
-    def build(data: str | None, image_size: int | None) -> Benchmark:
-        folder = _data_folder(name, data, "cifar100")
-        return Benchmark(
-            name=name,
-            image_size=image_size or 32,
-            channels=3,
-            mean=CIFAR_MEAN,
-            std=CIFAR_STD,
-            sources={split: partial(open_cifar100_lt, folder, imbalance, split) for split in SPLITS},
-            class_groups=_cifar_groups,
-            augmentation=replace(photo_augmentation(image_size or 32), jitter=0.0),  # as LDAM's code
-            shared_classes=True,
-        )
-
-    return build
+def _cifar_lt(name: str, imbalance: int, data: str | None, image_size: int | None) -> Benchmark:
+    """Return CIFAR-100-LT with this ratio of the largest to the smallest class; without jitter, as in LDAM's code."""
+    folder = _data_folder(name, data, "cifar100")
+    whole = _on_cifar100(
+        name, {split: partial(open_cifar100_lt, folder, imbalance, split) for split in SPLITS}, image_size or 32
+    )
+    return replace(whole, augmentation=replace(whole.augmentation, jitter=0.0), shared_classes=True)
 
 
-def _image_lists(name: str, prefix: str) -> Callable[[str | None, int | None], Benchmark]:
-    """Return what builds a benchmark from the lists `<prefix>_train.txt` etc. in --data DIR, of images in DIR.
+def _on_cifar100(name: str, sources: Mapping[str, Callable[[Path], Source]], image_size: int) -> Benchmark:
+    return Benchmark(
+        name=name, image_size=image_size, channels=3, mean=CIFAR_MEAN, std=CIFAR_STD, sources=sources,
+        class_groups=_cifar_groups, augmentation=photo_augmentation(image_size),
+    )  # fmt: skip
+
+
+def _image_lists(name: str, prefix: str, data: str | None, image_size: int | None) -> Benchmark:
+    """Return a benchmark from the lists `<prefix>_train.txt` etc. in --data DIR, of images in DIR.
 
     Augmentation as in Kang et al., "Decoupling representation and classifier for long-tailed recognition", ICLR 2020.
     Deviation: their code scales the shorter side to 256 before it cuts out the central 224 pixels, for evaluation, and
     takes random crops from the whole picture; here every picture becomes its central square of 224 first.
     """
-
-    def build(data: str | None, image_size: int | None) -> Benchmark:
-        if data is None:
-            raise InputError(f"--benchmark {name} needs --data DIR with {prefix}_train.txt and the images it lists")
-        folder = _data_folder(name, data, "")
-        return Benchmark(
-            name=name,
-            image_size=image_size or 224,
-            channels=3,
-            mean=IMAGENET_MEAN,
-            std=IMAGENET_STD,
-            sources={split: partial(open_image_list, folder, prefix, split) for split in SPLITS},
-            augmentation=Augmentation(crop_area=0.08, jitter=0.4, flip=True),
-            shared_classes=True,
-        )
-
-    return build
+    if data is None:
+        raise InputError(f"--benchmark {name} needs --data DIR with {prefix}_train.txt and the images it lists")
+    folder = _data_folder(name, data, "")
+    return Benchmark(
+        name=name,
+        image_size=image_size or 224,
+        channels=3,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        sources={split: partial(open_image_list, folder, prefix, split) for split in SPLITS},
+        augmentation=Augmentation(crop_area=0.08, jitter=0.4, flip=True),
+        shared_classes=True,
+    )
 
 
 def _cifar_groups(class_names: Sequence[str]) -> dict[str, list[str]]:
@@ -290,10 +270,10 @@ def _refuse_data(name: str, data: str | None) -> None:
 BENCHMARKS: Mapping[str, Callable[[str | None, int | None], Benchmark]] = {
     "omniglot": _omniglot,
     "omniglot-one-shot": _omniglot_one_shot,
-    "cifar-fs": _cifar("cifar-fs", "cifar_fs.json"),
-    "fc100": _cifar("fc100", "fc100.json"),
-    **{name: _cifar_lt(name, imbalance) for name, imbalance in IMBALANCES.items()},
-    "imagenet-lt": _image_lists("imagenet-lt", "ImageNet_LT"),
-    "places-lt": _image_lists("places-lt", "Places_LT"),
+    "cifar-fs": partial(_cifar, "cifar-fs", "cifar_fs.json"),
+    "fc100": partial(_cifar, "fc100", "fc100.json"),
+    **{name: partial(_cifar_lt, name, imbalance) for name, imbalance in IMBALANCES.items()},
+    "imagenet-lt": partial(_image_lists, "imagenet-lt", "ImageNet_LT"),
+    "places-lt": partial(_image_lists, "places-lt", "Places_LT"),
     "folder": _folder,
 }

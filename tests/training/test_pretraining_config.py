@@ -68,9 +68,12 @@ def test_long_tailed_cifar_has_the_settings_of_ldam(benchmark, objective, sample
     assert (config.schedule, config.sampler, config.head_lr) == ("cosine", sampler, None)
 
 
-def test_every_objective_has_a_recipe_and_is_documented():
-    for objective in OBJECTIVES:
-        resolved(objective, **({"teacher": "t"} if objective in TEACHERS else {}))
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_is_resolved_to_a_whole_training_and_has_a_summary(objective):
+    config = resolved(objective, **({"teacher": "t"} if objective in TEACHERS else {}))
+    assert config.epochs >= 1 and config.batch >= 1 and config.lr > 0 and config.schedule in ("step", "cosine", "poly")
+    assert None not in [getattr(config.settings, name) for name in OBJECTIVES[objective].setting_names]
+    assert OBJECTIVES[objective].summary
 
 
 def test_given_settings_stand():
